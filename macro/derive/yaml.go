@@ -1,0 +1,138 @@
+package derive
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/holdfast-proxy/holdfast/rule"
+)
+
+// YAML is the draft as a configuration file: variables, an identity with the
+// credentials, the macro. It holds the recorded credentials.
+func (d *Draft) YAML() ([]byte, error) {
+	var b bytes.Buffer
+	w, err := yaml.NewDumper(&b, yaml.WithLineWidth(-1))
+	if err == nil {
+		err = w.Dump(d.Node())
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	return b.Bytes(), err
+}
+
+// Node is what YAML writes, for whoever adds more to it: a mapping with the keys
+// of a configuration file.
+func (d *Draft) Node() *yaml.Node {
+	root := mapping()
+	var plain, secret []Variable
+	for _, v := range d.Variables {
+		if v.Secret {
+			secret = append(secret, v)
+		} else {
+			plain = append(plain, v)
+		}
+	}
+	if len(plain) > 0 {
+		set(root, "variables", variables(plain))
+	}
+	if len(secret) > 0 {
+		who := mapping()
+		set(who, "variables", variables(secret))
+		identities := mapping()
+		set(identities, d.Identity(), who)
+		set(root, "identities", identities)
+	}
+	m := mapping()
+	set(m, "name", text(d.Name))
+	steps := &yaml.Node{Kind: yaml.SequenceNode}
+	for i := range d.Steps {
+		steps.Content = append(steps.Content, d.Steps[i].node())
+	}
+	set(m, "steps", steps)
+	set(root, "macros", &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{m}})
+	return root
+}
+
+// Identity is a name for whom the credentials belong to: the user's, where that
+// can be one.
+func (d *Draft) Identity() string {
+	user, _ := d.Lookup("USER")
+	user, _, _ = strings.Cut(user, "@")
+	for _, c := range user {
+		if c >= unicode.MaxASCII || !isWord(byte(c)) && c != '-' && c != '.' {
+			return "recorded"
+		}
+	}
+	if user == "" || len(user) > 40 || user == "anonymous" {
+		return "recorded"
+	}
+	return user
+}
+
+func variables(list []Variable) *yaml.Node {
+	m := mapping()
+	for _, v := range list {
+		set(m, v.Name, text(v.Value))
+	}
+	return m
+}
+
+func (s *Step) node() *yaml.Node {
+	m := mapping()
+	set(m, "name", text(s.Name))
+	request := text(s.Request)
+	request.Style = yaml.LiteralStyle
+	set(m, "request", request)
+	if len(s.Extract) > 0 {
+		list := &yaml.Node{Kind: yaml.SequenceNode}
+		for _, x := range s.Extract {
+			e := mapping()
+			e.Style = yaml.FlowStyle
+			set(e, "token_name", text(x.Token))
+			set(e, "source", sourceNode(&x.Source))
+			list.Content = append(list.Content, e)
+		}
+		set(m, "extract", list)
+	}
+	if s.Expect != "" {
+		set(m, "expect", text(s.Expect))
+	}
+	return m
+}
+
+func sourceNode(s *rule.Source) *yaml.Node {
+	m := mapping()
+	m.Style = yaml.FlowStyle
+	for _, k := range []struct{ key, value string }{{"type", s.Type}, {"name", s.Name}, {"path", s.Path}, {"regex", s.Regex}, {"selector", s.Selector},
+		{"attribute", s.Attribute}, {"xpath", s.XPath}, {"param", s.Param}, {"start", s.Start}, {"end", s.End}} {
+		if k.value != "" {
+			set(m, k.key, text(k.value))
+		}
+	}
+	if s.Match > 1 {
+		set(m, "match", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(s.Match)})
+	}
+	if len(s.Decode) == 1 {
+		set(m, "decode", text(s.Decode[0]))
+	} else if len(s.Decode) > 1 {
+		list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+		for _, word := range s.Decode {
+			list.Content = append(list.Content, text(word))
+		}
+		set(m, "decode", list)
+	}
+	return m
+}
+
+func mapping() *yaml.Node { return &yaml.Node{Kind: yaml.MappingNode} }
+
+func text(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
+
+func set(m *yaml.Node, key string, value *yaml.Node) {
+	m.Content = append(m.Content, text(key), value)
+}
