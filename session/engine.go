@@ -1,0 +1,340 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-proxy/holdfast/flow"
+	"github.com/holdfast-proxy/holdfast/macro"
+	"github.com/holdfast-proxy/holdfast/rule"
+	"github.com/holdfast-proxy/holdfast/script"
+)
+
+// Limits bound what the engine holds and how long it waits. Zero means the
+// default named with each.
+type Limits struct {
+	ResendBody  int64         // bytes of a request body that are kept for sending again; 64 MiB
+	MemoryBody  int64         // bytes of it that stay in memory, the rest is spooled to a file; 1 MiB
+	EditedBody  int64         // bytes of a request body that tokens are put into; 1 MiB
+	JudgedBody  int64         // bytes of a response body that a condition or a source may ask about; 1 MiB
+	Memory      int64         // bytes of bodies held in memory by all flows, the first 64 KiB of each not counted; 256 MiB
+	Disk        int64         // bytes of request bodies in files, by all flows; 8 GiB
+	Hold        time.Duration // how long a body is held back for a condition; 5 s
+	Wait        time.Duration // how long a request waits for a recovery; 60 s
+	Unreachable time.Duration // how long a recovery tries again while the origin refuses connections; 20 s
+	Script      script.Limits // of scripts that name none
+}
+
+func (l Limits) withDefaults() Limits {
+	set := func(v *int64, d int64) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&l.ResendBody, 64<<20)
+	set(&l.MemoryBody, 1<<20)
+	set(&l.EditedBody, 1<<20)
+	set(&l.JudgedBody, 1<<20)
+	set(&l.Memory, 256<<20)
+	set(&l.Disk, 8<<30)
+	set((*int64)(&l.Hold), int64(5*time.Second))
+	set((*int64)(&l.Wait), int64(time.Minute))
+	set((*int64)(&l.Unreachable), int64(20*time.Second))
+	return l
+}
+
+// Config is what an engine is made of. It is not changed after New.
+type Config struct {
+	Rules      *rule.Set
+	Macros     []*macro.Macro
+	Variables  map[string]string
+	Identities []Identity
+	Lockout    Lockout
+	Limits     Limits
+	Feed       Feed // the zero value feeds nothing
+	// Credentials are the names of the request fields that are taken out of
+	// anonymous requests, besides the places that rules fill; nil means those
+	// of DefaultCredentials.
+	Credentials []string
+
+	// Failures keeps the counts of failed logins over a restart; nil keeps
+	// them in memory only.
+	Failures FailureStore
+	// Browser makes the logins of macros with a browser, and does what the
+	// action recover_in_browser wants. nil: a rule with one is an error of New.
+	Browser Browser
+	// Codes keeps over a restart which one-time codes were used; nil keeps that
+	// in memory only.
+	Codes CodeStore
+	// Exec runs the programs of macros, Ask asks a person what their prompts
+	// say: see macro.Env. nil: steps that need them fail. Several goroutines
+	// may call them.
+	Exec func(ctx context.Context, command []string) (string, error)
+	Ask  func(ctx context.Context, q macro.Question) (string, error)
+	// Wait returns after d, or with the context's error, by the clock that Now
+	// reads. nil waits by the system's.
+	Wait func(ctx context.Context, d time.Duration) error
+	// Send carries the engine's own requests (macros) to the origin, past
+	// the rules. It may be called from several goroutines.
+	Send flow.Handler
+	// Now and IDs serve the engine's own flows; nil Now is time.Now.
+	Now func() time.Time
+	IDs *flow.IDs
+	// Warn is told what a person should hear of at once (a lockout, a rule
+	// whose logins do not help). nil drops it. Any goroutine may call it.
+	Warn func(string)
+}
+
+// Engine keeps identities logged in. Any goroutine may call its methods.
+type Engine struct {
+	config Config
+	limits Limits
+	macros map[string]*macro.Macro // by name and by ID
+
+	since func(time.Time) time.Duration // by config.Now
+
+	sequence atomic.Uint64
+	counts   counters
+
+	credentials []string // names of fields; never changes
+
+	identities map[string]*pool      // never changes
+	recoveries map[*rule.Rule]string // the names of each rule's macros; never changes
+
+	mu       sync.Mutex // guards what follows
+	sessions map[sessionKey]*session
+	kin      map[string]*kin // by key of the lockout
+
+	guard   guard
+	codes   codes
+	scripts *script.Runner
+
+	memory, disk budget
+
+	runners runners
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	tasks  tasks
+}
+
+type sessionKey struct {
+	identity *identity
+	recovery string
+}
+
+// New makes an engine. It fails when a rule names a macro that does not exist.
+func New(c Config) (*Engine, error) {
+	e := &Engine{
+		config:     c,
+		limits:     c.Limits.withDefaults(),
+		macros:     make(map[string]*macro.Macro),
+		identities: make(map[string]*pool),
+		kin:        make(map[string]*kin),
+		sessions:   make(map[sessionKey]*session),
+		recoveries: make(map[*rule.Rule]string),
+	}
+	if e.credentials = c.Credentials; e.credentials == nil {
+		e.credentials = DefaultCredentials()
+	}
+	e.memory.limit, e.disk.limit = e.limits.Memory, e.limits.Disk
+	e.since = func(t time.Time) time.Duration { return e.now().Sub(t) }
+	if e.config.Now == nil {
+		e.config.Now, e.since = time.Now, time.Since // which reads one clock, not two
+	}
+	if e.config.Send == nil {
+		return nil, errors.New("session: Config.Send is needed")
+	}
+	e.scripts = script.NewRunner(e.limits.Script)
+	e.guard = guard{policy: c.Lockout.withDefaults(), store: c.Failures, now: e.config.Now}
+	e.codes.store = c.Codes
+	if e.config.Rules == nil {
+		e.config.Rules = new(rule.Set)
+	}
+	for _, m := range c.Macros {
+		e.macros[m.Name] = m
+		if m.ID != "" {
+			e.macros[m.ID] = m
+		}
+	}
+	for _, r := range e.config.Rules.Rules() {
+		var names []string
+		for _, name := range r.Recovery {
+			if e.macros[name] == nil {
+				return nil, fmt.Errorf("rule %q: there is no macro %q; add it under macros, or correct reauth_macro", r.Name, name)
+			}
+			names = append(names, e.macros[name].Name)
+			if e.macros[name].Browser != nil && c.Browser == nil {
+				return nil, fmt.Errorf("rule %q: reauth_macro: %q is a login in a browser, which this Holdfast does not have; take it out", r.Name, name)
+			}
+		}
+		if r.ByPerson() {
+			names = append(names, "\x00browser") // which is no macro's name
+		}
+		e.recoveries[r] = strings.Join(names, ",") // a rule may name a macro by its ID
+		if err := e.checkActions(r); err != nil {
+			return nil, err
+		}
+		asking := []string{r.Confirm}
+		if r.Probe != nil {
+			asking = append(asking, r.Probe.Macro)
+		}
+		for _, name := range asking {
+			if m := e.macros[name]; m != nil && m.Browser != nil {
+				return nil, fmt.Errorf("rule %q: %q is a login in a browser and asks nothing; name a macro with steps", r.Name, name)
+			}
+		}
+		if r.Confirm != "" && e.macros[r.Confirm] == nil {
+			return nil, fmt.Errorf("rule %q: there is no macro %q; add it under macros, or correct validation.confirm", r.Name, r.Confirm)
+		}
+		if r.Probe != nil && e.macros[r.Probe.Macro] == nil {
+			return nil, fmt.Errorf("rule %q: there is no macro %q; add it under macros, or correct validation.probe", r.Name, r.Probe.Macro)
+		}
+	}
+	for _, id := range c.Identities {
+		e.identities[id.Name] = newPool(e, id, c.Variables)
+	}
+	if e.identities[""] == nil {
+		def := Identity{}
+		if len(c.Identities) > 0 { // the first one listed speaks where nobody is named
+			def.Variables = c.Identities[0].Variables
+			e.identities[""] = e.identities[c.Identities[0].Name]
+		} else {
+			e.identities[""] = newPool(e, def, c.Variables)
+		}
+	}
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	return e, nil
+}
+
+// Close ends recoveries that are running and waits for their goroutines.
+func (e *Engine) Close() {
+	e.tasks.close()
+	e.cancel()
+	e.mu.Lock()
+	for _, s := range e.sessions {
+		s.ahead.stop()
+	}
+	e.mu.Unlock()
+	e.scripts.Close()
+	e.tasks.wait()
+}
+
+// spawn runs fn in a goroutine that Close waits for; false after Close.
+func (e *Engine) spawn(fn func()) bool { return e.tasks.start(fn) }
+
+func (e *Engine) now() time.Time { return e.config.Now() }
+
+// next draws a sequence number.
+func (e *Engine) next() uint64 { return e.sequence.Add(1) }
+
+func (e *Engine) warn(format string, args ...any) {
+	if e.config.Warn != nil {
+		e.config.Warn(fmt.Sprintf(format, args...))
+	}
+}
+
+// Stage is the engine's place in the pipeline: see the package doc.
+func (e *Engine) Stage(next flow.Handler) flow.Handler {
+	return func(ctx context.Context, f *flow.Flow) error {
+		if f.Tool == flow.ToolMacro {
+			return next(ctx, f)
+		}
+		var buf [8]*rule.Rule
+		rules := e.config.Rules.Match(f, buf[:0])
+		if len(rules) == 0 {
+			return e.unruled(ctx, f, next)
+		}
+		if f.Identity == Anonymous {
+			e.strip(f, rules)
+			return next(ctx, f)
+		}
+		act := untilStop(rules)
+		x, err := e.begin(ctx, f, act, next)
+		if err != nil {
+			return err
+		}
+		if len(act) < len(rules) {
+			x.behind = append([]*rule.Rule(nil), rules[len(act):]...) // a clone would be on the heap for every request
+		}
+		err = x.run(ctx)
+		if f.Upgraded != nil {
+			x.identity.exit(f) // an open WebSocket is no request under way
+		}
+		f.RuleMemory = x
+		return err
+	}
+}
+
+// poolOf finds who a flow speaks for.
+func (e *Engine) poolOf(name string) (*pool, *flow.Error) {
+	if p, ok := e.identities[name]; ok {
+		return p, nil
+	}
+	return nil, e.unknownIdentity(name)
+}
+
+func (e *Engine) unknownIdentity(name string) *flow.Error {
+	known := []string{Anonymous}
+	for _, id := range e.config.Identities {
+		known = append(known, id.Name)
+	}
+	return &flow.Error{Status: 400, Reason: flow.ReasonIdentity, Detail: fmt.Sprintf("there is no identity %q", shown(name)),
+		Next: "name one of " + strings.Join(known, ", ") + " by " + DirectiveIdentity + " or the proxy user name, or name nobody"}
+}
+
+// sessionOf finds or makes the session of an identity under a rule's recovery.
+func (e *Engine) sessionOf(id *identity, r *rule.Rule) *session {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	key := sessionKey{id, e.recoveries[r]}
+	if s, ok := e.sessions[key]; ok {
+		return s
+	}
+	s := &session{engine: e, identity: id, key: id.name + "\x00" + key.recovery, name: key.recovery, byPerson: r.ByPerson()}
+	if s.kin = e.kin[s.key]; s.kin == nil {
+		s.kin = new(kin)
+		e.kin[s.key] = s.kin
+	}
+	for _, other := range e.config.Rules.Rules() {
+		if _, at := other.CheckOf(); at >= 0 && e.recoveries[other] == key.recovery {
+			s.offers = true
+		}
+	}
+	for _, name := range r.Recovery {
+		s.recovery = append(s.recovery, e.macros[name])
+	}
+	s.ahead.policy, s.ahead.tokens, s.ahead.ends = e.policyOf(s), e.tokensOf(s), make(map[string]ending)
+	e.sessions[key] = s
+	return s
+}
+
+// tasks counts goroutines and refuses new ones once closed.
+type tasks struct {
+	mu     sync.Mutex
+	closed bool
+	group  sync.WaitGroup
+}
+
+func (t *tasks) start(fn func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.group.Go(fn)
+	return true
+}
+
+func (t *tasks) close() {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+}
+
+func (t *tasks) wait() { t.group.Wait() }

@@ -1,0 +1,62 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/holdfast-proxy/holdfast/macro"
+	"github.com/holdfast-proxy/holdfast/rule"
+)
+
+// Try runs a macro by its name or ID once, for an identity, and keeps nothing of
+// it: the jar is a copy, which begins as the identity's does, and no session
+// hears of it. Only a one-time code is used up. inputs are values for the
+// macro's inputs and, by their names, for variables. The macro's own failure is
+// a *macro.StepError.
+func (e *Engine) Try(ctx context.Context, who, name string, inputs map[string]string) (*macro.Result, error) {
+	m := e.macros[name]
+	if m == nil {
+		var names []string
+		for _, m := range e.config.Macros {
+			names = append(names, m.Name)
+		}
+		return nil, fmt.Errorf("there is no macro %q; the configuration has: %s", name, strings.Join(names, ", "))
+	}
+	if _, ok := e.identities[who]; !ok {
+		return nil, fmt.Errorf("there is no identity %q", who)
+	}
+	of := Identity{Name: who}
+	if i := slices.IndexFunc(e.config.Identities, func(i Identity) bool { return i.Name == who }); i >= 0 {
+		of = e.config.Identities[i]
+	}
+	n := newIdentity(of, e.config.Variables)
+	n.jar.Import(of.Cookies, e.now())
+	m, left := withInputs(m, inputs)
+	maps.Copy(n.variables, left)
+	s := &session{engine: e, identity: n}
+	env := s.env()
+	env.Send = e.config.Send
+	return m.Run(ctx, env)
+}
+
+// withInputs is a macro with values for its inputs; left are those that it has
+// no input for.
+func withInputs(m *macro.Macro, values map[string]string) (with *macro.Macro, left map[string]string) {
+	copied := *m
+	copied.Inputs = slices.Clone(m.Inputs)
+	left = maps.Clone(values)
+	for i := range copied.Inputs {
+		in := &copied.Inputs[i]
+		value, ok := values[in.Name]
+		if !ok {
+			continue
+		}
+		delete(left, in.Name)
+		// What is given is a value and no template: braces in it are text.
+		in.Value = rule.LiteralTemplate(value)
+	}
+	return &copied, left
+}
