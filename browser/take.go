@@ -1,0 +1,81 @@
+package browser
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/chromedp/cdproto/network"
+
+	"github.com/holdfast-proxy/holdfast/jar"
+)
+
+// maxStored is how much of a value in a page's storage is taken, in bytes.
+const maxStored = 256 << 10
+
+// take hands over what the login brought.
+func (t *tour) take(ctx context.Context) error {
+	if err := t.keep(ctx); err != nil {
+		return err
+	}
+	cookies, err := t.cookies(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range cookies {
+		if err := t.login.PutCookie(cookie(c)); err != nil {
+			t.login.Tell("cookie %s is not taken: %v", c.Name, err)
+		}
+	}
+	for _, s := range t.login.How.Take {
+		if t.login.Has != nil && !t.login.Has(s.Token) {
+			area := "localStorage"
+			if s.Session {
+				area = "sessionStorage"
+			}
+			return t.failed("token "+s.Token, "no value at "+s.Key+" of "+area)
+		}
+	}
+	return nil
+}
+
+// keep takes what is in the pages' storage, the newest page first.
+func (t *tour) keep(ctx context.Context) error {
+	for _, s := range t.login.How.Take {
+		for i := len(t.pages) - 1; i >= 0; i-- {
+			value, err := ask[*string](ctx, t.pages[i], "stored", map[string]any{"session": s.Session, "key": s.Key})
+			if err != nil || value == nil || len(*value) > maxStored {
+				continue
+			}
+			text := *value
+			if s.JSON != nil {
+				var ok bool
+				if text, ok = s.JSON.Extract(nil, nil, []byte(text)); !ok {
+					continue
+				}
+			}
+			t.login.Put(s.Token, text)
+			break
+		}
+	}
+	return nil
+}
+
+// cookie is a cookie of the browser's as a jar has it. The browser writes the
+// domain of one that is for lower hosts too with a dot.
+func cookie(c *network.Cookie) jar.Cookie {
+	out := jar.Cookie{Name: c.Name, Value: c.Value, Domain: strings.TrimPrefix(c.Domain, "."), HostOnly: !strings.HasPrefix(c.Domain, "."),
+		Path: c.Path, Secure: c.Secure, HTTPOnly: c.HTTPOnly, Partitioned: c.PartitionKey != nil}
+	switch c.SameSite {
+	case network.CookieSameSiteStrict:
+		out.SameSite = jar.SameSiteStrict
+	case network.CookieSameSiteLax:
+		out.SameSite = jar.SameSiteLax
+	case network.CookieSameSiteNone:
+		out.SameSite = jar.SameSiteNone
+	}
+	if !c.Session && c.Expires > 0 {
+		out.Expires = time.Unix(int64(c.Expires), 0).UTC()
+	}
+	return out
+}
