@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-proxy/holdfast/store"
+)
+
+func sessionCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "session",
+		Short: "Unlock sessions whose logins were stopped",
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "unlock [IDENTITY]",
+		Short: "Let an identity log in again after too many failed logins",
+		Long: `Let an identity log in again after too many failed logins. Correct the
+credentials first: the account on the other side may count too. A running proxy
+sees it at once. Without a name: the default identity of a configuration that
+names none.`,
+		Example: "  holdfast session unlock alice",
+		Args:    usageArgs(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := home(cmd)
+			if err != nil {
+				return err
+			}
+			name := ""
+			if len(args) > 0 {
+				name = args[0]
+			}
+			n, err := store.OpenFailures(dir).Forget(name + "\x00")
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				if name == "" {
+					fmt.Fprintln(cmd.OutOrStdout(), "nothing was locked for a configuration without identities; for another: holdfast session unlock IDENTITY")
+					return nil
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "nothing was locked for identity %q\n", name)
+				return nil
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "unlocked")
+			return nil
+		},
+	})
+	return cmd
+}
