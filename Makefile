@@ -1,0 +1,42 @@
+# The two commands that matter: `go run ./cmd/holdfast demo` and `make test`.
+# Everything here runs on a machine with Go and, for the real clients in the
+# tests, a Debian package manager.
+
+GO     ?= go
+TESTS  ?= ./...
+
+.PHONY: build test tools vet fuzz bench clean
+
+build:
+	$(GO) build -o bin/holdfast ./cmd/holdfast
+
+# All tests, with the race detector. What the tests drive (.ci/tools lists it) is
+# installed first where it is missing.
+test: tools vet
+	$(GO) test -race -timeout 20m $(TESTS)
+
+tools:
+	./.ci/tools
+
+vet:
+	$(GO) vet ./...
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'gofmt would change these files'; exit 1; }
+
+# Each fuzz target for FUZZTIME. A failure leaves its input under testdata/fuzz.
+FUZZTIME ?= 30s
+fuzz:
+	@for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep ^Fuzz); do \
+	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; \
+	done
+
+# CPU time per request through the proxy (plain, intercepted, and intercepted
+# with a rule that matches), beside the same client without it and beside a
+# tunnel that only decrypts and encrypts. About a minute. bench/README.md
+# explains the figures and adds other proxies.
+bench:
+	$(GO) run ./bench --only plain,https --proxies direct,reference,holdfast,holdfast-rule
+
+clean:
+	rm -rf bin
