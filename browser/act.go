@@ -28,8 +28,13 @@ func (t *tour) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := t.look(ctx); err != nil {
-		return err
+	for err := t.look(ctx); err != nil; err = t.look(ctx) {
+		if !t.slow(err) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return t.failed("a page", "no answer of the browser after "+how.Timeout.String())
+		}
 	}
 	start, err := t.start(ctx)
 	if err != nil {
@@ -187,10 +192,17 @@ func (t *tour) pause(ctx context.Context) error {
 		return t.main.Err()
 	case <-time.After(poll):
 	}
-	if err := t.look(ctx); err != nil {
+	if err := t.look(ctx); err != nil && !t.slow(err) {
 		return err
 	}
 	return t.refusal(ctx)
+}
+
+// slow reports whether an error only says that the browser did not answer in
+// time, so that it can be asked again while there is time. The end of the login's
+// own time comes as such an error too, and is told by whoever waits.
+func (t *tour) slow(err error) bool {
+	return t.main.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled))
 }
 
 // refusal is the error of a page that says no to the credentials.

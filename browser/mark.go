@@ -69,16 +69,21 @@ func (t *tour) await(ctx context.Context, name string, m *macro.BrowserMark, per
 			return err
 		}
 	}
+	missing := "the person's word"
+	if m != nil {
+		missing = "answer of the browser"
+	}
 	for {
-		missing := "the person's word"
 		if m != nil {
-			var err error
-			if missing, err = t.missing(ctx, m, want); err != nil {
+			now, err := t.missing(ctx, m, want)
+			if err == nil && now == "" {
+				return nil
+			}
+			if err == nil {
+				missing = now
+			} else if !t.slow(err) {
 				return err
 			}
-		}
-		if missing == "" {
-			return nil
 		}
 		select {
 		case said := <-person:

@@ -19,8 +19,13 @@ func (t *tour) take(ctx context.Context) error {
 		return err
 	}
 	cookies, err := t.cookies(ctx)
-	if err != nil {
-		return err
+	for ; err != nil; cookies, err = t.cookies(ctx) {
+		if !t.slow(err) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return t.failed("its cookies", "no answer of the browser after "+t.login.How.Timeout.String())
+		}
 	}
 	for _, c := range cookies {
 		if err := t.login.PutCookie(cookie(c)); err != nil {
