@@ -47,8 +47,10 @@ var drawing = map[string]stratum{
 
 	"browser": {"jar macro rule", false, "makes the logins that macros describe, in a process; sessions and the proxy it goes through come as addresses and functions"},
 
-	"store":  {"", false, "what survives a restart, by opaque keys"},
-	"config": {"wire httpql jar flow script rule macro", false, "the file, compiled to rules, macros and scripts; and the files of cookies that it names"},
+	"store/seal":      {"", false, "bytes and a key; draws nonces"},
+	"store":           {"wire httpql jar flow store/seal", false, "what survives a restart: flows with their messages, cookies, and the rest by opaque keys"},
+	"store/storetest": {"store store/seal", false, "one test on both kinds of projects"},
+	"config":          {"wire httpql jar flow script rule macro", false, "the file, compiled to rules, macros and scripts; and the files of cookies that it names"},
 
 	"internal/testenv": {"wire ca", false, "an origin for tests and for the demonstration; it must not know Holdfast"},
 	".":                {"wire jar ca flow rule macro convert config proxy session store upstream browser", false, "puts the parts together; what it records has the form of convert"},

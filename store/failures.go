@@ -1,13 +1,3 @@
-// Package store is what survives a restart. So far that is the count of failed
-// logins, which must not begin anew because somebody restarted the proxy: the
-// account on the other side would be locked; and which one-time codes were
-// used, since one that comes twice is taken for an attack.
-//
-// What is here is durable when a call returns, and readable by its owner only.
-// It is meant to be small: each change writes the whole file.
-//
-// It does not hold flows, tokens or cookies, and it knows nothing of what the
-// keys mean.
 package store
 
 import (

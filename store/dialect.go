@@ -1,0 +1,42 @@
+package store
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/pressly/goose/v3"
+)
+
+// dialect is what two databases do not say alike.
+type dialect struct {
+	name       string // "sqlite" or "postgres"; of the folder in migrations, too
+	driver     string // of database/sql
+	migrations goose.Dialect
+	numbered   bool // placeholders are $1, $2, … and not ?
+}
+
+func sqlite() dialect {
+	return dialect{name: "sqlite", driver: "sqlite", migrations: goose.DialectSQLite3}
+}
+
+func postgres() dialect {
+	return dialect{name: "postgres", driver: "pgx", migrations: goose.DialectPostgres, numbered: true}
+}
+
+// sql writes a statement with placeholders ? as the database wants it. The
+// statement has no ? elsewhere.
+func (d dialect) sql(statement string) string {
+	if !d.numbered {
+		return statement
+	}
+	var b strings.Builder
+	for n := 1; ; n++ {
+		before, after, found := strings.Cut(statement, "?")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteString("$" + strconv.Itoa(n))
+		statement = after
+	}
+}

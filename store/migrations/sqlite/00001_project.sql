@@ -1,0 +1,5 @@
+-- +goose Up
+CREATE TABLE project (
+  name  TEXT PRIMARY KEY,
+  value BLOB NOT NULL
+) STRICT;

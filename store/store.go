@@ -1,0 +1,199 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/holdfast-proxy/holdfast/store/seal"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// Bounds.
+const (
+	readers     = 4 // connections that read a SQLite file at once
+	nodeConns   = 8 // connections of a node to PostgreSQL, listening not counted
+	busyTimeout = 10 * time.Second
+)
+
+// Options are how a project is opened.
+type Options struct {
+	// DSN is the path of a SQLite file, which is made where it is missing, or a
+	// postgres:// URL.
+	DSN string
+	// Key seals contents: 32 bytes, see [Key].
+	Key []byte
+	// Warn is told what a person should know. It must not block.
+	Warn func(format string, args ...any)
+}
+
+// Store is an open project.
+type Store struct {
+	dialect dialect
+	db      *sql.DB // writes; of a SQLite file one connection
+	read    *sql.DB // reads; of PostgreSQL it is db
+	box     *seal.Box
+	warn    func(format string, args ...any)
+}
+
+// IsPostgres reports whether a DSN is of a PostgreSQL server.
+func IsPostgres(dsn string) bool {
+	return strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
+}
+
+// Open opens a project, makes it where there is none, and brings it up to date.
+// Its errors name the place and the next step.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	box, err := seal.New(o.Key)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{dialect: sqlite(), box: box, warn: o.Warn}
+	if s.warn == nil {
+		s.warn = func(string, ...any) {}
+	}
+	if IsPostgres(o.DSN) {
+		s.dialect = postgres()
+		s.db, err = sql.Open(s.dialect.driver, o.DSN)
+		if err == nil {
+			s.db.SetMaxOpenConns(nodeConns)
+			s.read = s.db
+		}
+	} else {
+		err = s.openFile(o.DSN)
+	}
+	if err == nil {
+		err = s.prepare(ctx)
+	}
+	if err != nil {
+		s.Close()
+		return nil, s.explain(o.DSN, err)
+	}
+	return s, nil
+}
+
+// openFile opens a SQLite file, readable by its owner only.
+func (s *Store) openFile(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	dsn := func(more ...string) string {
+		q := url.Values{"_pragma": {fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "foreign_keys(1)"}}
+		for _, m := range more {
+			key, value, _ := strings.Cut(m, "=")
+			q.Add(key, value)
+		}
+		return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
+	}
+	// Committed is on disk: a token that an answer depends on may be in it.
+	if s.db, err = sql.Open(s.dialect.driver, dsn("_txlock=immediate", "_pragma=journal_mode(wal)", "_pragma=synchronous(full)", "_pragma=auto_vacuum(incremental)")); err != nil {
+		return err
+	}
+	s.db.SetMaxOpenConns(1)
+	s.db.SetConnMaxIdleTime(0)
+	if s.read, err = sql.Open(s.dialect.driver, dsn("_pragma=query_only(1)")); err != nil {
+		return err
+	}
+	s.read.SetMaxOpenConns(readers)
+	return nil
+}
+
+// prepare brings the schema up to date and sees to it that the key is the
+// project's.
+func (s *Store) prepare(ctx context.Context) error {
+	if err := s.db.PingContext(ctx); err != nil {
+		return err
+	}
+	folder, err := fs.Sub(migrations, "migrations/"+s.dialect.name)
+	if err != nil {
+		return err
+	}
+	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
+	if s.dialect.numbered {
+		locker, err := lock.NewPostgresSessionLocker()
+		if err != nil {
+			return err
+		}
+		options = append(options, goose.WithSessionLocker(locker))
+	}
+	p, err := goose.NewProvider(s.dialect.migrations, s.db, folder, options...)
+	if err != nil {
+		return err
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return err
+	}
+	is, ours, err := p.GetVersions(ctx)
+	if err != nil {
+		return err
+	}
+	if is > ours {
+		return fmt.Errorf("%w: it is of version %d, this Holdfast knows %d; use a newer Holdfast", ErrNewer, is, ours)
+	}
+	return s.check(ctx)
+}
+
+// Errors of [Open], besides those of the system.
+var (
+	ErrNewer = errors.New("the project is of a newer version")
+	ErrKey   = errors.New("the project was sealed with another key")
+)
+
+// check compares the key with the one that the project began with.
+func (s *Store) check(ctx context.Context) error {
+	sum := s.box.Sum([]byte("check"))
+	if _, err := s.db.ExecContext(ctx, s.dialect.sql(`INSERT INTO project (name, value) VALUES ('key', ?) ON CONFLICT (name) DO NOTHING`), sum[:]); err != nil {
+		return err
+	}
+	var has []byte
+	if err := s.db.QueryRowContext(ctx, `SELECT value FROM project WHERE name = 'key'`).Scan(&has); err != nil {
+		return err
+	}
+	if string(has) != string(sum[:]) {
+		return ErrKey
+	}
+	return nil
+}
+
+// explain says which project an error is about.
+func (s *Store) explain(dsn string, err error) error {
+	if s.dialect.numbered {
+		dsn = "the PostgreSQL store"
+		if u, parse := url.Parse(dsn); parse == nil {
+			dsn = u.Redacted()
+		}
+	}
+	return fmt.Errorf("%s: %w", dsn, err)
+}
+
+// Close ends all connections. Reads and writes under way fail.
+func (s *Store) Close() error {
+	var errs []error
+	if s.read != nil && s.read != s.db {
+		errs = append(errs, s.read.Close())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	return errors.Join(errs...)
+}
