@@ -49,6 +49,7 @@ type Store struct {
 	read    *sql.DB // reads; of PostgreSQL it is db
 	box     *seal.Box
 	warn    func(format string, args ...any)
+	saves   saves
 }
 
 // IsPostgres reports whether a DSN is of a PostgreSQL server.
@@ -128,7 +129,8 @@ func (s *Store) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
+	// Numbers leave room: what an older version lacks may have a lower one.
+	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithAllowOutofOrder(true)}
 	if s.dialect.numbered {
 		locker, err := lock.NewPostgresSessionLocker()
 		if err != nil {
@@ -186,8 +188,10 @@ func (s *Store) explain(dsn string, err error) error {
 	return fmt.Errorf("%s: %w", dsn, err)
 }
 
-// Close ends all connections. Reads and writes under way fail.
+// Close ends all connections. A Save under way ends first; other reads and
+// writes fail.
 func (s *Store) Close() error {
+	s.closeSaves()
 	var errs []error
 	if s.read != nil && s.read != s.db {
 		errs = append(errs, s.read.Close())

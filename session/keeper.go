@@ -1,0 +1,55 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strconv"
+)
+
+// A Keeper keeps rows over a restart. Any goroutine may call its methods.
+type Keeper interface {
+	// Load returns the rows of an owner, of one kind or for "" of all.
+	Load(ctx context.Context, kind, owner string) ([]Row, error)
+	// Save makes rows durable, all of them or none, before it returns. A row
+	// that is not newer than what is kept is left out; where it has Must,
+	// nothing is written, and the error is ErrOutdated.
+	Save(ctx context.Context, rows ...Row) error
+}
+
+// Row is one thing that is kept.
+type Row struct {
+	// Kind is one of the Kept constants. Owner is an identity and which of its
+	// sessions, see OwnerOf, or what names a secret without telling it; Name is
+	// a recovery, a token or a cookie. None of them is secret, but for who
+	// should not know that there is such a thing.
+	Kind, Owner, Name string
+	// Version orders the rows of one name; one with a higher fence is newer in
+	// any case.
+	Version, Fence uint64
+	Must           bool
+	Value          []byte // a secret; empty: it is gone
+}
+
+// ErrOutdated is the error of Keeper.Save for a row with Must that is not newer
+// than what is kept.
+var ErrOutdated = errors.New("session: what is kept is newer")
+
+// What is kept.
+const (
+	KeptSession = "session"
+	KeptToken   = "token"
+	KeptCookie  = "cookie"
+	KeptLockout = "lockout" // failed logins
+	KeptCode    = "code"    // the last step of one-time codes
+)
+
+// OwnerOf names one of an identity's sessions for a Keeper, the first being 0.
+// It is the same as long as the identity has its name.
+func OwnerOf(identity string, number int) string {
+	owner := url.PathEscape(identity)
+	if number > 0 {
+		owner += "#" + strconv.Itoa(number+1)
+	}
+	return owner
+}
