@@ -18,6 +18,44 @@ type page [pageSize]byte
 // through it.
 var pages = sync.Pool{New: func() any { return new(page) }}
 
+// The sizes that a buffer grows to for a long head.
+const (
+	grown0 = 2 * pageSize
+	grown1 = 4 * pageSize // LargeHead
+	grown2 = 16 * pageSize
+	grown3 = 65 * pageSize // DefaultHead and a page; beyond it nothing is kept
+)
+
+// grown are buffers of these sizes, kept as pages are.
+var grown = [...]sync.Pool{{New: sized(grown0)}, {New: sized(grown1)}, {New: sized(grown2)}, {New: sized(grown3)}}
+
+func sized(n int) func() any {
+	return func() any {
+		b := make([]byte, n)
+		return &b
+	}
+}
+
+// grow returns a buffer of at least n bytes.
+func grow(n int) []byte {
+	for i, size := range [...]int{grown0, grown1, grown2, grown3} {
+		if n <= size {
+			return *grown[i].Get().(*[]byte)
+		}
+	}
+	return make([]byte, n)
+}
+
+// ungrow gives a buffer back that grow made, and that nobody looks at any more.
+func ungrow(b []byte) {
+	b = b[:cap(b)]
+	for i, size := range [...]int{grown0, grown1, grown2, grown3} {
+		if len(b) == size {
+			grown[i].Put(&b)
+		}
+	}
+}
+
 // ErrUnread is returned when a head is asked for while the body before it has
 // not been read to its end.
 var ErrUnread = errors.New("wire: the body before has not been read to its end")
@@ -182,6 +220,8 @@ func (r *Reader) Release() { r.drop() }
 func (r *Reader) drop() {
 	if r.page != nil {
 		pages.Put(r.page)
+	} else if r.buf != nil {
+		ungrow(r.buf)
 	}
 	r.page, r.buf, r.rd, r.wr = nil, nil, 0, 0
 }
@@ -201,12 +241,17 @@ func (r *Reader) shrink() {
 	rest := r.buf[r.rd:r.wr]
 	if len(rest) > pageSize {
 		if len(rest) <= LargeHead && len(r.buf) > LargeHead {
-			r.buf, r.rd, r.wr = append(make([]byte, 0, LargeHead), rest...)[:LargeHead], 0, len(rest)
+			less := grow(LargeHead)
+			n := copy(less, rest)
+			r.drop()
+			r.buf, r.wr = less, n
 		}
 		return
 	}
+	large := r.buf
 	r.take()
 	r.wr = copy(r.buf, rest)
+	ungrow(large)
 }
 
 // IsLarge tells whether r still holds more than [LargeHead]: a client sent
@@ -255,14 +300,13 @@ func (r *Reader) room() error {
 			return err
 		}
 	}
-	size := 2 * len(r.buf)
+	more := grow(2 * len(r.buf))
 	if most := r.limits.Head + pageSize; len(r.buf) < most {
-		size = min(size, most)
+		more = more[:min(len(more), most)]
 	}
-	grown := make([]byte, size)
-	n := copy(grown, r.buf[r.rd:r.wr])
+	n := copy(more, r.buf[r.rd:r.wr])
 	r.drop()
-	r.buf, r.wr = grown, n
+	r.buf, r.wr = more, n
 	return nil
 }
 
