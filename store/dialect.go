@@ -12,15 +12,18 @@ type dialect struct {
 	name       string // "sqlite" or "postgres"; of the folder in migrations, too
 	driver     string // of database/sql
 	migrations goose.Dialect
-	numbered   bool // placeholders are $1, $2, … and not ?
+	numbered   bool   // placeholders are $1, $2, … and not ?
+	now        string // the database's clock: microseconds since 1970 UTC
 }
 
 func sqlite() dialect {
-	return dialect{name: "sqlite", driver: "sqlite", migrations: goose.DialectSQLite3}
+	return dialect{name: "sqlite", driver: "sqlite", migrations: goose.DialectSQLite3,
+		now: "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"}
 }
 
 func postgres() dialect {
-	return dialect{name: "postgres", driver: "pgx", migrations: goose.DialectPostgres, numbered: true}
+	return dialect{name: "postgres", driver: "pgx", migrations: goose.DialectPostgres, numbered: true,
+		now: "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"} // now() would be that of the transaction's begin
 }
 
 // sql writes a statement with placeholders ? as the database wants it. The

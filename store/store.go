@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"embed"
@@ -36,6 +37,11 @@ type Options struct {
 	// DSN is the path of a SQLite file, which is made where it is missing, or a
 	// postgres:// URL.
 	DSN string
+	// Direct is the DSN of the same database past a pooler that shares
+	// connections between transactions: what is listened to, and a schema
+	// that is brought up to date, want a connection of their own. "" is DSN;
+	// a file has none.
+	Direct string
 	// Key seals contents: 32 bytes, see [Key].
 	Key []byte
 	// Warn is told what a person should know. It must not block.
@@ -47,6 +53,9 @@ type Store struct {
 	dialect dialect
 	db      *sql.DB // writes; of a SQLite file one connection
 	read    *sql.DB // reads; of PostgreSQL it is db
+	direct  string  // DSN of connections that are nobody else's
+	channel string  // where PostgreSQL tells of changes
+	feed    feed
 	box     *seal.Box
 	warn    func(format string, args ...any)
 	saves   saves
@@ -75,6 +84,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 			s.db.SetMaxOpenConns(nodeConns)
 			s.read = s.db
 		}
+		s.direct = cmp.Or(o.Direct, o.DSN)
 	} else {
 		err = s.openFile(o.DSN)
 	}
@@ -138,7 +148,14 @@ func (s *Store) prepare(ctx context.Context) error {
 		}
 		options = append(options, goose.WithSessionLocker(locker))
 	}
-	p, err := goose.NewProvider(s.dialect.migrations, s.db, folder, options...)
+	db := s.db
+	if s.dialect.numbered { // the lock is a connection's
+		if db, err = sql.Open(s.dialect.driver, s.direct); err != nil {
+			return err
+		}
+		defer db.Close()
+	}
+	p, err := goose.NewProvider(s.dialect.migrations, db, folder, options...)
 	if err != nil {
 		return err
 	}
@@ -152,7 +169,10 @@ func (s *Store) prepare(ctx context.Context) error {
 	if is > ours {
 		return fmt.Errorf("%w: it is of version %d, this Holdfast knows %d; use a newer Holdfast", ErrNewer, is, ours)
 	}
-	return s.check(ctx)
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	return s.prepareFeed(ctx)
 }
 
 // Errors of [Open], besides those of the system.

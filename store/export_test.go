@@ -1,0 +1,21 @@
+package store
+
+import "context"
+
+// Touch changes nothing under a key and tells of it.
+func (s *Store) Touch(ctx context.Context, key string, commit bool) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // after Commit it does nothing
+	c, err := s.changed(ctx, tx, key)
+	if err != nil || !commit {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	s.feed.tell(c)
+	return nil
+}
