@@ -48,7 +48,8 @@ var drawing = map[string]stratum{
 	"browser": {"jar macro rule", false, "makes the logins that macros describe, in a process; sessions and the proxy it goes through come as addresses and functions"},
 
 	"store/seal":      {"", false, "bytes and a key; draws nonces"},
-	"store":           {"wire httpql jar flow store/seal", false, "what survives a restart: flows with their messages, cookies, and the rest by opaque keys"},
+	"store/index":     {"httpql", true, "what a query may be true of, as SQL and bitmaps; runs no statement"},
+	"store":           {"wire httpql jar flow store/seal store/index", false, "what survives a restart: flows with their messages, cookies, and the rest by opaque keys"},
 	"store/storetest": {"store store/seal", false, "one test on both kinds of projects"},
 	"config":          {"wire httpql jar flow script rule macro", false, "the file, compiled to rules, macros and scripts; and the files of cookies that it names"},
 

@@ -36,6 +36,15 @@ type Node struct {
 	text   *matcher // of a comparison of text
 }
 
+// Pattern is the regex of a comparison by Regex or Nregex as Go's regexp reads
+// it, else "".
+func (n *Node) Pattern() string {
+	if n.text == nil || n.text.regex == nil {
+		return ""
+	}
+	return n.text.regex.String()
+}
+
 // Op is a comparison.
 type Op uint8
 
