@@ -53,8 +53,11 @@ func (r *recorder) add(o *recorder) {
 
 // A phase bounds a stretch of load: whichever limit is reached first ends it.
 type phase struct {
-	ops      int           // operations in all; a batch that does not fit is not begun
-	duration time.Duration // 0: no limit but grace
+	ops int // operations in all; a batch that does not fit is not begun
+	// duration ends it for each client that has begun an exchange: on a machine
+	// that has no time for a client until then, it still makes one. 0: no limit
+	// but grace.
+	duration time.Duration
 	grace    time.Duration // how long an operation may outlast duration
 	// interval is the least time between the starts of two exchanges of one
 	// client; 0: the next starts when the last is complete. A client that is
@@ -94,8 +97,8 @@ func (p phase) run(clients []client) (recorder, time.Duration) {
 func (p phase) loop(c client, rec *recorder, left *atomic.Int64, start time.Time, first time.Duration) {
 	c.deadline(start.Add(p.duration + p.grace))
 	next := start.Add(first)
-	for inRow := 0; inRow < maxFailuresInRow; {
-		if p.duration > 0 && time.Since(start) >= p.duration {
+	for n, inRow := 0, 0; inRow < maxFailuresInRow; n++ {
+		if n > 0 && p.duration > 0 && time.Since(start) >= p.duration {
 			return
 		}
 		if p.duration == 0 && time.Since(start) >= p.grace {

@@ -146,7 +146,7 @@ func TestTheWholeCommand(t *testing.T) {
 		"--rounds", "2", "--only", "plain,https,idle,crowd", "--proxies", "direct,reference", "--conns", "2",
 		"--crowd-idle", "40", "--crowd-active", "4", "--crowd-time", "20ms"}
 	if err := dispatch(t.Context(), args, &out, io.Discard); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v\n%s", err, out.String())
 	}
 	var rep report
 	if err := json.Unmarshal(out.Bytes(), &rep); err != nil {

@@ -17,7 +17,7 @@ import (
 
 // Limits of waiting for a proxy.
 const (
-	readyTimeout = 30 * time.Second // from start to the first accepted connection
+	readyTimeout = 60 * time.Second // from start to the first accepted connection
 	stopTimeout  = 5 * time.Second  // from SIGTERM to SIGKILL
 	logTail      = 2000             // bytes of its output that an error shows
 )
@@ -34,14 +34,16 @@ type process struct {
 // startProxy starts an entry of the table in a directory of its own and waits
 // until it accepts connections. The caller stops it.
 func startProxy(ctx context.Context, spec *proxySpec, pl places, pins pinning) (*process, error) {
-	port, err := freePort()
+	port, release, err := reservePort()
 	if err != nil {
 		return nil, err
 	}
-	port2, err := freePort()
+	defer release() // it listens by then, or has failed
+	port2, release2, err := reservePort()
 	if err != nil {
 		return nil, err
 	}
+	defer release2()
 	pl.port, pl.port2 = port, port2
 	if pl.dir, err = os.MkdirTemp(pl.dir, spec.Name+"-"); err != nil {
 		return nil, err
@@ -137,17 +139,6 @@ func (p *process) stop() {
 	}
 	p.log.Close()
 	os.RemoveAll(p.places.dir)
-}
-
-// freePort finds a port nobody listens on now.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
 }
 
 // checkLeaf makes one tunnel and looks at the certificate in it: an

@@ -107,17 +107,15 @@ type Server struct {
 
 	connections sync.WaitGroup
 	sockets     sockets
+	freePort    func() // lets others have the port
 }
 
 // Start listens and serves until Close.
 func (o Origin) Start() (*Server, error) {
-	if o.Addr == "" {
-		o.Addr = "127.0.0.1:0"
-	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	s := &Server{origin: o, authority: o.Authority, gates: newGates()}
+	s := &Server{origin: o, authority: o.Authority, gates: newGates(), freePort: func() {}}
 	s.book = newBook(&s.origin)
 	s.routes = s.table()
 	if o.TLS && s.authority == nil {
@@ -127,8 +125,15 @@ func (o Origin) Start() (*Server, error) {
 			return nil, fmt.Errorf("origin: %w", err)
 		}
 	}
+	if o.Addr == "" {
+		var err error
+		if o.Addr, s.freePort, err = keepPort(); err != nil {
+			return nil, fmt.Errorf("origin: %w", err)
+		}
+	}
 	listener, err := net.Listen("tcp", o.Addr)
 	if err != nil {
+		s.freePort()
 		return nil, fmt.Errorf("origin: %w", err)
 	}
 	s.Addr, s.URL = listener.Addr().String(), "http://"+listener.Addr().String()
@@ -217,10 +222,13 @@ func (s *Server) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stop()
+	s.freePort()
+	s.freePort = func() {}
 }
 
 // Refuse makes the origin unreachable: the listener and all connections are
-// closed, new ones are refused. Refuse(false) listens on the same port again.
+// closed, new ones are refused. Refuse(false) listens on the same port again,
+// which nobody else is given meanwhile where Addr was empty (Linux only).
 // Sessions live on meanwhile.
 func (s *Server) Refuse(refuse bool) error {
 	s.mu.Lock()
