@@ -50,7 +50,7 @@ func (w *world) change(id string) (status int, body string, err error) {
 func TestBurpsThreeRulesUnderParallelClients(t *testing.T) {
 	const clients, each = 32, 8
 	w := newWorld(t, testenv.Origin{TLS: true, CSRFField: "__csrftoken"}, example(t, "burp-rules.yaml"))
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var answered atomic.Int64
 	var killer, all sync.WaitGroup
@@ -122,7 +122,7 @@ func TestAWriteThatIsSentAgainCarriesAFreshToken(t *testing.T) {
 		status, body, err := w.change("one")
 		done <- fmt.Sprint(status, " ", strings.Contains(body, "Saved"), " ", err)
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := w.origin.WaitHeld(ctx, "write", 1); err != nil {
 		t.Fatal(err)
@@ -165,7 +165,7 @@ func TestARunPostRequestMacrosAnswerIsTheClients(t *testing.T) {
 // An interval has a session in use renewed each time, behind the requests.
 func TestATriggerByInterval(t *testing.T) {
 	w := newWorld(t, testenv.Origin{TLS: true}, triggered+"    on: {interval: 1s}\n")
-	for deadline := time.Now().Add(20 * time.Second); w.origin.Stats().Logins < 2; <-time.After(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); w.origin.Stats().Logins < 2; <-time.After(20 * time.Millisecond) {
 		if status, _ := w.get("/api/items"); status != 200 {
 			t.Fatalf("got %d", status)
 		}

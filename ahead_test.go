@@ -26,7 +26,7 @@ func TestSessionsAreRecoveredBeforeTheyEnd(t *testing.T) {
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
-			for w.origin.Stats().Logins < 4 && time.Since(began) < time.Minute && !t.Failed() {
+			for w.origin.Stats().Logins < 4 && time.Since(began) < patience && !t.Failed() {
 				if code, body := w.get("/api/items"); code != 200 {
 					t.Errorf("%d %s", code, body)
 				}
@@ -81,7 +81,7 @@ rules:
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
-			for w.origin.Stats().Refreshes < 3 && time.Since(began) < time.Minute && !t.Failed() {
+			for w.origin.Stats().Refreshes < 3 && time.Since(began) < patience && !t.Failed() {
 				if code, body := w.get("/oauth/userinfo"); code != 200 {
 					t.Errorf("%d %s", code, body)
 				}

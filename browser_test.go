@@ -76,7 +76,7 @@ func browserSocket(t *testing.T, o testenv.Origin) {
 		}
 	}))
 	defer page.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	browser := exec.CommandContext(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
 		"--disable-background-networking", "--no-first-run", "--user-data-dir="+t.TempDir(), "--ignore-certificate-errors-spki-list="+w.h.CA().SPKI(),

@@ -156,7 +156,7 @@ func exchangeOnce(t *testing.T, proxy, method, url string) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	length := ""
 	if method == "POST" {
 		length = "Content-Length: 4\r\n"

@@ -50,7 +50,7 @@ func TestStreamsThatMeetTheSameDeathCauseOneLogin(t *testing.T) {
 	for range streams {
 		go func() { code, _ := w.get("/api/items"); codes <- code }()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := w.origin.WaitHeld(ctx, "together", streams); err != nil {
 		t.Fatal(err)

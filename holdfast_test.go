@@ -115,7 +115,7 @@ func TestClientsThatMeetTheSameDeathCauseOneLogin(t *testing.T) {
 	for range clients {
 		go func() { code, _ := w.get("/api/items"); codes <- code }()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := w.origin.WaitHeld(ctx, "together", clients); err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func TestALateDeadAnswerOfTheOldGenerationCausesNoLogin(t *testing.T) {
 	w.origin.HoldAnswer("/as/401", "old")
 	late := make(chan int, 1)
 	go func() { code, _ := w.get("/as/401"); late <- code }()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := w.origin.WaitHeld(ctx, "old", 1); err != nil {
 		t.Fatal(err)
@@ -170,7 +170,7 @@ func TestALateAnswerOfTheOldSessionDoesNotOverwriteTheToken(t *testing.T) {
 		_, body := w.do("POST", "/api/login", strings.NewReader(`{"username":"bob","password":"bobpass"}`))
 		done <- body
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := w.origin.WaitHeld(ctx, "old", 1); err != nil {
 		t.Fatal(err)

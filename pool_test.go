@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/holdfast-proxy/holdfast/internal/testenv"
 )
@@ -166,7 +165,7 @@ func TestAnExclusivePoolSendsOneRequestPerSession(t *testing.T) {
 			codes <- code
 		}()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := w.origin.WaitHeld(ctx, "gate", sessions); err != nil {
 		t.Error(err)

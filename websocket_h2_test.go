@@ -25,7 +25,7 @@ func withConnect(t *testing.T) bool {
 	if strings.Contains(os.Getenv("GODEBUG"), setting) {
 		return true
 	}
-	again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.timeout=2m")
+	again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.timeout=10m")
 	again.Env = append(os.Environ(), "GODEBUG="+setting)
 	if out, err := again.CombinedOutput(); err != nil {
 		t.Errorf("in a process with %s: %v\n%s", setting, err, out)
@@ -74,7 +74,7 @@ func (w *world) connect2(offer ...string) *h2.Conn {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	raw.SetDeadline(time.Now().Add(30 * time.Second))
+	raw.SetDeadline(time.Now().Add(patience))
 	fmt.Fprintf(raw, "CONNECT %s HTTP/1.1\r\n\r\n", w.origin.Addr)
 	established := make([]byte, len("HTTP/1.1 200 Connection established\r\n\r\n"))
 	if _, err := io.ReadFull(raw, established); err != nil {

@@ -23,6 +23,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// patience is how long a test waits for something that must happen, on a machine
+// that does many other things.
+const patience = 3 * time.Minute
+
 // world is an origin, a Holdfast before it, and a client.
 type world struct {
 	t      *testing.T
@@ -118,7 +122,7 @@ func (w *world) newClient(credentials string) *http.Client {
 	transport := &http.Transport{Proxy: http.ProxyURL(proxy), TLSClientConfig: &tls.Config{RootCAs: w.h.CA().Pool()},
 		MaxIdleConnsPerHost: 64, DisableCompression: true}
 	w.t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: time.Minute,
+	return &http.Client{Transport: transport, Timeout: 2 * patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
@@ -151,7 +155,7 @@ func (w *world) do(method, path string, body io.Reader) (int, string) {
 // traced waits until the trace has the text; it is written behind the answer.
 func (w *world) traced(text string) {
 	w.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !strings.Contains(w.trace.String(), text) {
 		if time.Now().After(deadline) {
 			w.t.Errorf("the trace does not say %q:\n%s", text, w.trace.String())

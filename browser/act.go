@@ -130,6 +130,9 @@ func (t *tour) open(ctx context.Context, name, address string) error {
 		return &macro.StepError{Kind: macro.Transport, Want: name + " " + public(address), Got: res.ErrorText}
 	}
 	at, err := ask[place](ctx, p, "where", nil)
+	for err != nil && t.slow(err) && ctx.Err() == nil {
+		at, err = ask[place](ctx, p, "where", nil)
+	}
 	if err == nil && (at.Status == 429 || at.Status >= 502 && at.Status <= 504) {
 		return &macro.StepError{Kind: macro.Transient, Want: name + " " + public(address), Got: fmt.Sprintf("status %d", at.Status), Status: at.Status}
 	}

@@ -45,7 +45,7 @@ func (t *tour) receive(ctx context.Context, said chan string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := within(ctx, t.main, func(ctx context.Context) (page.NavigateResult, error) {
+	if _, err := through(ctx, t.main, func(ctx context.Context) (page.NavigateResult, error) {
 		return chromedp.Call(ctx, page.Navigate, page.NavigateParams{URL: "data:text/html;charset=utf-8;base64," + base64.StdEncoding.EncodeToString([]byte(text))})
 	}); err != nil {
 		return err
@@ -64,7 +64,7 @@ func (t *tour) receive(ctx context.Context, said chan string) error {
 		return t.ended(ctx, ctx.Err(), "a person's login", "nobody who began")
 	}
 	t.login.Tell("the person begins")
-	made, err := within(ctx, t.main, func(ctx context.Context) (target.CreateTargetResult, error) {
+	made, err := through(ctx, t.main, func(ctx context.Context) (target.CreateTargetResult, error) {
 		return chromedp.CallBrowser(ctx, target.CreateTarget, target.CreateTargetParams{URL: "about:blank"})
 	})
 	if err != nil {

@@ -207,6 +207,10 @@ func (r *Runner) tour(ctx context.Context, l *Login, main context.Context) error
 	return t.explain(ctx, err)
 }
 
+// lostAfter is how much later than an error that it caused the end of a browser
+// may be heard of.
+const lostAfter = 10 * time.Second
+
 // lost reports whether an error is that of a browser that has ended: it can come
 // a little before the news of the end.
 func lost(main context.Context, err error) bool {
@@ -217,7 +221,7 @@ func lost(main context.Context, err error) bool {
 	select {
 	case <-main.Done():
 		return true
-	case <-time.After(2 * time.Second):
+	case <-time.After(lostAfter):
 		return false
 	}
 }

@@ -62,7 +62,7 @@ func newScene(t *testing.T, site http.Handler) *scene {
 func (s *scene) login(ctx context.Context, r *browser.Runner, how *macro.Browser) error {
 	s.t.Helper()
 	if how.Timeout == 0 {
-		how.Timeout = time.Minute
+		how.Timeout = 5 * time.Minute
 	}
 	err := s.start(ctx, r, "", how)
 	s.gone()
@@ -71,7 +71,12 @@ func (s *scene) login(ctx context.Context, r *browser.Runner, how *macro.Browser
 
 // start makes a login for an identity.
 func (s *scene) start(ctx context.Context, r *browser.Runner, identity string, how *macro.Browser) error {
-	return r.Login(ctx, &browser.Login{Name: "test", Identity: identity, How: how, Proxy: s.proxy, URL: "http://shop.example/",
+	return r.Login(ctx, s.of(identity, how))
+}
+
+// of is a login for an identity.
+func (s *scene) of(identity string, how *macro.Browser) *browser.Login {
+	return &browser.Login{Name: "test", Identity: identity, How: how, Proxy: s.proxy, URL: "http://shop.example/",
 		Lookup: func(name string) (string, bool) { return "value of " + name, name != "NONE" },
 		Put: func(token, value string) {
 			s.mu.Lock()
@@ -88,7 +93,7 @@ func (s *scene) start(ctx context.Context, r *browser.Runner, identity string, h
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.told = append(s.told, fmt.Sprintf(format, args...))
-		}})
+		}}
 }
 
 // gone sees to it that nothing is left of browsers.
@@ -182,12 +187,45 @@ func TestLoginInAPopUp(t *testing.T) {
 	}
 }
 
-// Each login ends with a reason, in time, and leaves nothing.
+// ending is a context whose deadline the test lets come.
+type ending struct {
+	context.Context
+	over chan struct{}
+}
+
+func (e *ending) Done() <-chan struct{} { return e.over }
+
+func (e *ending) Err() error {
+	select {
+	case <-e.over:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
+// looks is how often a login must have looked for what does not come, for its
+// time to be over: the first look may have been cut off.
+const looks = 8
+
+// Each login ends with a reason, in time, and leaves nothing. How much time that
+// is depends on the machine, so it is over when the login has looked often enough.
 func TestLoginsThatFail(t *testing.T) {
+	times := make(map[string]*ending)
+	for _, name := range []string{"hidden", "hang", "nobody"} {
+		times[name] = &ending{t.Context(), make(chan struct{})}
+	}
 	hang := make(chan struct{})
 	mux := http.NewServeMux()
-	mux.Handle("/", page(`<input id=user><button hidden id=hidden>x</button>`))
+	mux.Handle("/", page(`<input id=user><button hidden id=hidden>x</button><script>
+		let looks = 0;
+		hidden.getClientRects = function () {
+			if (++looks == `+fmt.Sprint(looks)+`) fetch("/looked");
+			return HTMLElement.prototype.getClientRects.call(this);
+		}</script>`))
+	mux.HandleFunc("/looked", func(http.ResponseWriter, *http.Request) { close(times["hidden"].over) })
 	mux.HandleFunc("/hang", func(_ http.ResponseWriter, r *http.Request) {
+		close(times["hang"].over)
 		select {
 		case <-hang:
 		case <-r.Context().Done():
@@ -196,7 +234,13 @@ func TestLoginsThatFail(t *testing.T) {
 	mux.HandleFunc("/later", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "later", 503) })
 	s := newScene(t, mux)
 	defer close(hang)
-	const late = 20 * time.Second // a page opens sooner, also on a busy machine
+	asked := 0
+	has := func(string) bool {
+		if asked++; asked == looks {
+			close(times["nobody"].over)
+		}
+		return true
+	}
 	r := browser.New(browser.Config{AtOnce: 4})
 	click := func(selector string) []macro.BrowserAction {
 		return []macro.BrowserAction{{Do: macro.BrowserClick, Selector: selector}}
@@ -205,26 +249,39 @@ func TestLoginsThatFail(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		how  *macro.Browser
+		ends string // which of times
 		kind macro.Kind
 		says string
 	}{
-		{"a button that is hidden", &macro.Browser{Actions: click("#hidden"), Timeout: late}, macro.Unexpected, `action 1, click #hidden, got #hidden is not visible after 20s; the page is http://shop.example/ ("a page")`},
-		{"a page that never comes", &macro.Browser{URL: template(t, "http://shop.example/hang?secret"), Actions: click("a"), Timeout: late}, macro.Transport, "http://shop.example/hang, got no answer in time"},
-		{"a page that says later", &macro.Browser{URL: template(t, "http://shop.example/later"), Actions: click("a")}, macro.Transient, "status 503"},
-		{"a variable without a value", &macro.Browser{Actions: []macro.BrowserAction{{Do: macro.BrowserFill, Selector: "#user", Value: template(t, "{{NONE}}")}}}, macro.MissingVariable, "NONE"},
-		{"nobody after the credentials", &macro.Browser{Timeout: late, Actions: []macro.BrowserAction{{Do: macro.BrowserFill, Selector: "#user", Value: template(t, "{{USER}}")}}, Until: macro.BrowserMark{Cookie: "sid"}}, macro.Rejected, "no cookie sid after 20s"},
-		{"a selector that is none", &macro.Browser{Actions: click("a[")}, macro.Unexpected, "a selector that is none"},
+		{"a button that is hidden", &macro.Browser{Actions: click("#hidden")}, "hidden", macro.Unexpected, `action 1, click #hidden, got #hidden is not visible after 5m0s; the page is http://shop.example/ ("a page")`},
+		{"a page that never comes", &macro.Browser{URL: template(t, "http://shop.example/hang?secret"), Actions: click("a")}, "hang", macro.Transport, "http://shop.example/hang, got no answer in time"},
+		{"a page that says later", &macro.Browser{URL: template(t, "http://shop.example/later"), Actions: click("a")}, "", macro.Transient, "status 503"},
+		{"a variable without a value", &macro.Browser{Actions: []macro.BrowserAction{{Do: macro.BrowserFill, Selector: "#user", Value: template(t, "{{NONE}}")}}}, "", macro.MissingVariable, "NONE"},
+		{"nobody after the credentials", &macro.Browser{Actions: []macro.BrowserAction{{Do: macro.BrowserFill, Selector: "#user", Value: template(t, "{{USER}}")}},
+			Until: macro.BrowserMark{Token: "SEEN", Cookie: "sid"}}, "nobody", macro.Rejected, "no cookie sid after 5m0s"},
+		{"a selector that is none", &macro.Browser{Actions: click("a[")}, "", macro.Unexpected, "a selector that is none"},
 	} {
 		if tt.how.Timeout == 0 {
-			tt.how.Timeout = time.Minute
+			tt.how.Timeout = 5 * time.Minute
 		}
+		ctx := t.Context()
+		if tt.ends != "" {
+			ctx = times[tt.ends]
+		}
+		l := s.of(tt.name, tt.how)
+		l.Has = has
 		group.Go(func() {
-			got, text := kind(t, s.start(t.Context(), r, tt.name, tt.how))
+			got, text := kind(t, r.Login(ctx, l))
 			if got != tt.kind || !strings.Contains(text, tt.says) || strings.Contains(text, "secret") || strings.Contains(text, "value of") {
 				t.Errorf("%s: got %v: %s", tt.name, got, text)
 			}
 		})
 	}
+	group.Go(func() { // which wait is the one that ends depends on the machine
+		if _, text := kind(t, s.start(t.Context(), r, "no time", &macro.Browser{Actions: click("#hidden"), Timeout: time.Millisecond})); !strings.Contains(text, "no answer") {
+			t.Errorf("with no time: %s", text)
+		}
+	})
 	group.Wait()
 	s.gone()
 }
@@ -240,10 +297,13 @@ func TestABrowserThatEnds(t *testing.T) {
 	}))
 	r := browser.New(browser.Config{AtOnce: 1})
 	how := &macro.Browser{Actions: []macro.BrowserAction{{Do: macro.BrowserClick, Selector: "#never"}}, Timeout: 5 * time.Minute}
-	done := make(chan struct{})
+	done, failed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		<-opened
+		select {
+		case <-opened:
+		case <-failed: // to open it
+		}
 		for _, pid := range s.browsers() {
 			if p, err := os.FindProcess(pid); err == nil {
 				p.Kill()
@@ -253,18 +313,23 @@ func TestABrowserThatEnds(t *testing.T) {
 	if got, text := kind(t, s.login(t.Context(), r, how)); got != macro.Unexpected || !strings.Contains(text, "the end of the browser") {
 		t.Errorf("killed: %v %s", got, text)
 	}
+	close(failed)
 	<-done
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		<-opened
-		cancel()
+		select {
+		case <-opened:
+			cancel()
+		case <-ctx.Done():
+		}
 	}()
 	if err := s.login(ctx, r, how); !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped: %v", err)
 	}
+	cancel()
 	<-stopped
 }
 

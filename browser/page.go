@@ -25,6 +25,7 @@ const (
 	maxDialogs = 50               // accepted of one page; further ones are left
 	askTimeout = 5 * time.Second  // for one answer of a page
 	settle     = 10 * time.Second // for tokens to come behind the sign of a login
+	whereTries = 4                // to learn the address of a page, once time is over
 )
 
 // script is page.js.
@@ -106,7 +107,8 @@ func (t *tour) look(ctx context.Context) error {
 func (t *tour) attach(ctx context.Context, id target.ID) error {
 	p := &tab{id: id, ctx: t.main, cancel: func() {}}
 	if id != chromedp.FromContext(t.main).Target.TargetID {
-		pctx, cancel := chromedp.NewContext(t.main, chromedp.WithTargetID(id))
+		// It is left open where attaching takes too long, to try again later.
+		pctx, cancel := chromedp.NewContext(t.main, chromedp.WithTargetID(id), chromedp.WithDetachOnCancel())
 		attached := make(chan error, 1)
 		go func() { attached <- chromedp.Do(pctx) }()
 		select {
@@ -162,6 +164,15 @@ func within[T any](ctx, in context.Context, ask func(context.Context) (T, error)
 	return ask(asking)
 }
 
+// through is within for what cannot be asked twice, or is not worth it: it waits
+// until ctx ends.
+func through[T any](ctx, in context.Context, ask func(context.Context) (T, error)) (T, error) {
+	asking, cancel := context.WithCancel(in)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	return ask(asking)
+}
+
 // ask runs an operation of page.js in a page.
 func ask[T any](ctx context.Context, p *tab, op string, args map[string]any) (T, error) {
 	raw, err := json.Marshal(args)
@@ -196,11 +207,16 @@ func (t *tour) where() string {
 	if p == nil {
 		return "no page"
 	}
-	at, err := ask[place](context.WithoutCancel(p.ctx), p, "where", nil)
-	if err != nil {
-		return "a page that does not answer"
+	for range whereTries {
+		at, err := ask[place](context.WithoutCancel(p.ctx), p, "where", nil)
+		if err == nil {
+			return at.String()
+		}
+		if !t.slow(err) {
+			break
+		}
 	}
-	return at.String()
+	return "a page that does not answer"
 }
 
 type place struct {

@@ -86,7 +86,7 @@ func (r *Runner) Record(ctx context.Context, address, proxy string, done <-chan 
 // watcher writes down what happens in the pages of a tour.
 type watcher struct {
 	tour    *tour
-	tabs    map[*tab]bool // that are watched
+	tabs    map[*tab]bool // that are listened to; true: they tell
 	cookies []string      // names of those that were there at first
 	local   []string      // likewise
 
@@ -96,8 +96,10 @@ type watcher struct {
 
 func (w *watcher) begin(ctx context.Context) error {
 	t := w.tour
-	if err := t.look(ctx); err != nil {
-		return err
+	for err := t.look(ctx); err != nil; err = t.look(ctx) {
+		if !t.slow(err) || ctx.Err() != nil {
+			return err
+		}
 	}
 	if err := w.watch(ctx); err != nil {
 		return err
@@ -105,29 +107,35 @@ func (w *watcher) begin(ctx context.Context) error {
 	if err := t.open(ctx, "open", w.recording.URL); err != nil {
 		return err
 	}
-	w.cookies, w.local = w.state(ctx)
+	var err error
+	for w.cookies, w.local, err = w.state(ctx); err != nil && t.slow(err) && ctx.Err() == nil; {
+		w.cookies, w.local, err = w.state(ctx)
+	}
 	if attend := t.runner.config.Attend; attend != nil {
 		t.groups.Go(func() { attend(t.life) })
 	}
 	return nil
 }
 
-// watch begins to listen to pages that are new.
+// watch begins to listen to pages that are new. One that is slow is asked again
+// the next time: record.js begins once in each document.
 func (w *watcher) watch(ctx context.Context) error {
 	for _, p := range w.tour.pages {
-		if w.tabs[p] {
+		telling, listened := w.tabs[p]
+		if telling {
 			continue
 		}
-		w.tabs[p] = true
-		err := chromedp.Listen(p.ctx, func(event any) {
-			if called, ok := event.(*runtime.EventBindingCalled); ok && called.Name == "holdfastRecord" {
-				w.add(called.Payload)
+		if !listened {
+			err := chromedp.Listen(p.ctx, func(event any) {
+				if called, ok := event.(*runtime.EventBindingCalled); ok && called.Name == "holdfastRecord" {
+					w.add(called.Payload)
+				}
+			})
+			if err != nil {
+				return err
 			}
-		})
-		if err != nil {
-			return err
 		}
-		_, err = within(ctx, p.ctx, func(ctx context.Context) (runtime.AddBindingParams, error) {
+		_, err := within(ctx, p.ctx, func(ctx context.Context) (runtime.AddBindingParams, error) {
 			_, err := chromedp.Call(ctx, runtime.AddBinding, runtime.AddBindingParams{Name: "holdfastRecord"})
 			if err == nil {
 				_, err = chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: recorder})
@@ -140,6 +148,7 @@ func (w *watcher) watch(ctx context.Context) error {
 		if err != nil && w.tour.main.Err() != nil {
 			return err
 		}
+		w.tabs[p] = err == nil || !w.tour.slow(err)
 	}
 	return nil
 }
@@ -170,6 +179,9 @@ func (w *watcher) add(payload string) {
 // look follows the pages, and remembers how things stand.
 func (w *watcher) look(ctx context.Context) error {
 	if err := w.tour.look(ctx); err != nil {
+		if w.tour.slow(err) && ctx.Err() == nil {
+			return nil // the next time
+		}
 		return err
 	}
 	if err := w.watch(ctx); err != nil {
@@ -183,7 +195,10 @@ func (w *watcher) look(ctx context.Context) error {
 	if err != nil {
 		return nil // it is being loaded
 	}
-	cookies, local := w.state(ctx)
+	cookies, local, err := w.state(ctx)
+	if err != nil {
+		return nil // likewise
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := &w.recording
@@ -217,15 +232,18 @@ func fresh(now, before []string) string {
 }
 
 // state lists the names of cookies, and of keys in localStorage.
-func (w *watcher) state(ctx context.Context) (cookies, local []string) {
-	all, _ := w.tour.cookies(ctx)
+func (w *watcher) state(ctx context.Context) (cookies, local []string, err error) {
+	all, err := w.tour.cookies(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	for _, c := range all {
 		cookies = append(cookies, c.Name)
 	}
 	if p := w.tour.newest(); p != nil {
-		local, _ = ask[[]string](ctx, p, "keys", nil)
+		local, err = ask[[]string](ctx, p, "keys", nil)
 	}
-	return cookies, local
+	return cookies, local, err
 }
 
 func (w *watcher) end() (*Recording, error) {

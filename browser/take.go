@@ -8,10 +8,15 @@ import (
 	"github.com/chromedp/cdproto/network"
 
 	"github.com/holdfast-proxy/holdfast/jar"
+	"github.com/holdfast-proxy/holdfast/macro"
 )
 
 // maxStored is how much of a value in a page's storage is taken, in bytes.
 const maxStored = 256 << 10
+
+// storedTries is how often a page is asked for one: it may be one that never
+// answers.
+const storedTries = 4
 
 // take hands over what the login brought.
 func (t *tour) take(ctx context.Context) error {
@@ -44,11 +49,12 @@ func (t *tour) take(ctx context.Context) error {
 	return nil
 }
 
-// keep takes what is in the pages' storage, the newest page first.
+// keep takes what is in the pages' storage, the newest page first. A page that
+// is slow is asked again, for what it has may be wanted.
 func (t *tour) keep(ctx context.Context) error {
 	for _, s := range t.login.How.Take {
 		for i := len(t.pages) - 1; i >= 0; i-- {
-			value, err := ask[*string](ctx, t.pages[i], "stored", map[string]any{"session": s.Session, "key": s.Key})
+			value, err := t.stored(ctx, t.pages[i], s)
 			if err != nil || value == nil || len(*value) > maxStored {
 				continue
 			}
@@ -64,6 +70,15 @@ func (t *tour) keep(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (t *tour) stored(ctx context.Context, p *tab, s macro.Stored) (*string, error) {
+	args := map[string]any{"session": s.Session, "key": s.Key}
+	value, err := ask[*string](ctx, p, "stored", args)
+	for n := 1; n < storedTries && err != nil && t.slow(err) && p.ctx.Err() == nil && ctx.Err() == nil; n++ {
+		value, err = ask[*string](ctx, p, "stored", args)
+	}
+	return value, err
 }
 
 // cookie is a cookie of the browser's as a jar has it. The browser writes the

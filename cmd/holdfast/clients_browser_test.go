@@ -207,7 +207,7 @@ func trustDatabase(t *testing.T, home, user string) []chromedp.ExecAllocatorOpti
 // browse opens a page, has it do everything, and returns what it says.
 func browse(t *testing.T, url string, options []chromedp.ExecAllocatorOption) map[string]string {
 	t.Helper()
-	all, cancel := context.WithTimeout(context.Background(), time.Minute) // each deed has seven seconds
+	all, cancel := context.WithTimeout(context.Background(), 2*patience) // each deed has a minute
 	defer cancel()
 	all, cancel = chromedp.NewExecAllocator(all, options...)
 	defer cancel()

@@ -151,7 +151,7 @@ func behind(ts *testscript.TestScript, neg bool, args []string) {
 		command = append(command, "--upstream-ca", ts.Getenv("ORIGIN_CA"))
 	}
 	// Some clients never give up where they get no answer that they know.
-	command = append(command, "--", "timeout", "100")
+	command = append(command, "--", "timeout", "300")
 	ts.Check(ts.Exec("holdfast", append(command, f.Args()...)...))
 	var got reportFile
 	raw, err := os.ReadFile(ts.MkAbs(report))

@@ -53,7 +53,7 @@ func scarce(t *testing.T) (*url.URL, *said) {
 
 // ask makes one request on a connection to the proxy, and returns its status.
 func ask(conn net.Conn, url string) (int, error) {
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	req, err := http.NewRequest("GET", url, nil)
 	if err != nil {
 		return 0, err
@@ -91,7 +91,7 @@ func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); !done(); <-tick.C {
+	for deadline := time.Now().Add(patience); !done(); <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("still not: %s", what)
 		}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -71,7 +70,7 @@ func TestABrowsersLoginBecomesAMacro(t *testing.T) {
 
 func signInByBrowser(t *testing.T, portal *testenv.PortalServer, options []chromedp.ExecAllocatorOption) {
 	t.Helper()
-	all, cancel := context.WithTimeout(context.Background(), time.Minute)
+	all, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	all, cancel = chromedp.NewExecAllocator(all, options...)
 	defer cancel()

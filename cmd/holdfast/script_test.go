@@ -48,6 +48,10 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// patience is how long a test waits for something that must happen, on a machine
+// that does many other things.
+const patience = 3 * time.Minute
+
 var update = flag.Bool("update", false, "rewrite what the scripts compare with")
 
 func TestMain(m *testing.M) {
@@ -145,7 +149,7 @@ func originDo(ts *testscript.TestScript, neg bool, args []string) {
 	case "held":
 		n, err := strconv.Atoi(arg[1])
 		ts.Check(err)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		ts.Check(s.WaitHeld(ctx, arg[0], n))
 	case "applied":
@@ -170,7 +174,7 @@ func words(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func await(ts *testscript.TestScript, neg bool, args []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
 		raw, _ := os.ReadFile(ts.MkAbs(args[0]))

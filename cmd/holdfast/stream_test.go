@@ -176,7 +176,7 @@ func TestTheFirstByteLeavesBeforeTheLastHasArrived(t *testing.T) {
 	}
 	defer origin.Close()
 	_, client := serving(t, origin)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, "GET", origin.URL+"/stream?events=2&gate=g", nil)
 	if err != nil {
