@@ -23,6 +23,7 @@ import (
 //	portal                    start a testenv.Portal; $PORTAL, $PORTAL_SSO, $PORTAL_CA
 //	origin-stat FIELD [MIN [MAX]]   the origin's counter is between MIN and MAX
 //	origin-do kill [NAME]|refuse|accept    change the origin
+//	origin-do later DURATION  sessions end that much earlier
 //	origin-do hold-answer PATH GATE | held GATE N | release GATE    make answers wait
 //	origin-do applied ID N          a write was applied N times
 //	words N FILE              write a list of N words
@@ -59,7 +60,8 @@ func TestMain(m *testing.M) {
 }
 
 func startOrigin(ts *testscript.TestScript, neg bool, args []string) {
-	o := testenv.Origin{TLS: true}
+	c := new(clock)
+	o := testenv.Origin{TLS: true, Clock: c.now}
 	f := flag.NewFlagSet("origin", flag.ContinueOnError)
 	f.DurationVar(&o.AccessTTL, "ttl", 0, "")
 	f.IntVar(&o.DieAfter, "die-after", 0, "")
@@ -79,7 +81,7 @@ func startOrigin(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(path, s.CAPEM(), 0o600))
 	ts.Setenv("ORIGIN", s.URL)
 	ts.Setenv("ORIGIN_CA", path)
-	origins.put(ts.Getenv("WORK"), s)
+	origins.put(ts.Getenv("WORK"), s, c)
 	// The rules of the scripts name the origin.
 	if _, err := os.Stat(ts.MkAbs("rules.yaml")); err != nil {
 		standard, err := os.ReadFile(clientRules)
@@ -146,6 +148,10 @@ func originDo(ts *testscript.TestScript, neg bool, args []string) {
 		s.HoldAnswer(arg[0], arg[1])
 	case "release":
 		s.Release(arg[0])
+	case "later":
+		by, err := time.ParseDuration(arg[0])
+		ts.Check(err)
+		origins.later(ts, by)
 	case "held":
 		n, err := strconv.Atoi(arg[1])
 		ts.Check(err)
