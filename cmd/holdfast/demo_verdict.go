@@ -19,6 +19,7 @@ type demoResult struct {
 	Failed      uint64           `json:"failed"`
 	Logins      int              `json:"logins"`
 	Refreshes   int              `json:"refreshes"`
+	Died        int              `json:"sessions_died"`
 	BurntTokens int              `json:"burnt_refresh_tokens_reused"`
 	Totals      *holdfast.Totals `json:"totals,omitempty"`
 }
@@ -27,7 +28,7 @@ type demoResult struct {
 // token is the exit code of a lost session.
 func (d *demonstration) conclude(cmd *cobra.Command, asJSON bool) error {
 	stats := d.shop.Stats()
-	r := demoResult{1, d.requests.Load(), d.dead.Load(), d.failed.Load(), stats.Logins, stats.Refreshes, stats.BurntRefreshes, nil}
+	r := demoResult{1, d.requests.Load(), d.dead.Load(), d.failed.Load(), stats.Logins, stats.Refreshes, stats.Died, stats.BurntRefreshes, nil}
 	if d.holdfast != nil {
 		totals := d.holdfast.Totals()
 		r.Totals = &totals
