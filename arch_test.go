@@ -53,6 +53,7 @@ var drawing = map[string]stratum{
 	"store/storetest": {"store store/seal", false, "one test on both kinds of projects"},
 	"config":          {"wire httpql jar flow script rule macro", false, "the file, compiled to rules, macros and scripts; and the files of cookies that it names"},
 
+	"internal/leak":    {"", false, "what the tests of a package end with; no other code imports it"},
 	"internal/testenv": {"wire ca", false, "an origin for tests and for the demonstration; it must not know Holdfast"},
 	".":                {"wire jar ca flow rule macro convert config proxy session store upstream browser", false, "puts the parts together; what it records has the form of convert"},
 	"learn":            {". jar flow httpql macro macro/derive convert config rule session wire", false, "asks an application, and has a Holdfast prove what was learnt"},

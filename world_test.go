@@ -14,14 +14,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/holdfast-proxy/holdfast"
 	"github.com/holdfast-proxy/holdfast/config"
+	"github.com/holdfast-proxy/holdfast/internal/leak"
 	"github.com/holdfast-proxy/holdfast/internal/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // patience is how long a test waits for something that must happen, on a machine
 // that does many other things.

@@ -19,15 +19,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/holdfast-proxy/holdfast/browser"
+	"github.com/holdfast-proxy/holdfast/internal/leak"
 	"github.com/holdfast-proxy/holdfast/jar"
 	"github.com/holdfast-proxy/holdfast/macro"
 	"github.com/holdfast-proxy/holdfast/rule"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // scene is a site, the proxy before it, and what logins brought.
 type scene struct {

@@ -18,16 +18,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/holdfast-proxy/holdfast"
 	"github.com/holdfast-proxy/holdfast/config"
 	"github.com/holdfast-proxy/holdfast/convert"
+	"github.com/holdfast-proxy/holdfast/internal/leak"
 	"github.com/holdfast-proxy/holdfast/internal/testenv"
 	"github.com/holdfast-proxy/holdfast/learn"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 var update = flag.Bool("update", false, "write the golden files anew")
 

@@ -337,7 +337,7 @@ func TestOtherProtocolsInStreams(t *testing.T) {
 // A tunnel's end is its own: the others on the connection go on.
 func TestTunnelsInStreamsEndAlone(t *testing.T) {
 	entered, left := make(chan struct{}, 1), make(chan struct{}, 1)
-	w := frontWorld(t, proxy.Config{Limits: proxy.Limits{Head: 5 * short}}, func(next flow.Handler) flow.Handler {
+	w := frontWorld(t, proxy.Config{Limits: proxy.Limits{Head: enough}}, func(next flow.Handler) flow.Handler {
 		return func(ctx context.Context, f *flow.Flow) error {
 			if !strings.HasPrefix(string(f.Request.Target()), "/wait") {
 				return proxy.Answer(f, 200, "text/plain", []byte("ok"))

@@ -434,22 +434,23 @@ func TestAWebSocketsFlowControl(t *testing.T) {
 func TestAWebSocketsSilence(t *testing.T) {
 	bridges(t, func(t *testing.T, client, origin string) {
 		t.Parallel()
-		const limit = time.Second
+		const limit = 3 * time.Second // a slow machine is in time with a word
 		b := newBridge(t, client, origin, proxy.Config{Limits: proxy.Limits{Tunnel: limit, Body: limit / 4, Stall: limit / 4}},
 			upstream.Config{Limits: upstream.Limits{Stall: limit / 4}})
 		one, other := b.open()
 		ticker := time.NewTicker(limit / 5)
 		defer ticker.Stop()
+		var begun time.Time
 		for range 7 {
 			<-ticker.C
+			begun = time.Now() // no later than the last word
 			send(t, other, one, "word")
 		}
-		begun := time.Now()
 		if got, err := io.ReadAll(one); len(got) > 0 {
 			t.Errorf("%q (%v)", got, err)
 		}
-		if d := time.Since(begun); d < limit/2 || d > 10*limit {
-			t.Errorf("it ended after %v of silence, want about %v", d, limit)
+		if d := time.Since(begun); d < limit {
+			t.Errorf("it ended after %v of silence, want %v", d, limit)
 		}
 		io.Copy(io.Discard, other)
 		eventually(t, "the end of the flow", func() bool { return b.over.Load() == 1 })

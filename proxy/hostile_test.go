@@ -195,9 +195,9 @@ func hostiles(origin string) []hostile {
 // times at once: each is ended by the limit that is there for it, and the
 // well-behaved one gets all its answers meanwhile.
 func TestAWellBehavedClientAmongHostileOnes(t *testing.T) {
-	const each, wait = 4, 700 * time.Millisecond
+	const each, wait = 4, 2 * time.Second
 	origin := hostileOrigin(t)
-	limits := proxy.Limits{Head: wait, Idle: 5 * time.Second, Handshake: wait, Body: wait, Stall: wait, Linger: short, HalfClosed: wait,
+	limits := proxy.Limits{Head: wait, Idle: patience, Handshake: wait, Body: wait, Stall: wait, Linger: short, HalfClosed: wait,
 		Tunnel: wait, LargeHeads: 2, Message: wire.Limits{Head: 256 << 10}}
 	up := upstream.Config{Limits: upstream.Limits{FirstByte: wait, Stall: wait, LargeHeads: 2, Message: wire.Limits{Head: 256 << 10}}}
 	piece := make([]byte, 64<<10)
@@ -271,7 +271,7 @@ func heap() int64 {
 // so, small ones pass, and large ones do again once a slot is free.
 func TestLargeHeadsAreBounded(t *testing.T) {
 	answer := make(chan struct{})
-	w := newWorld(t, proxy.Config{Limits: proxy.Limits{LargeHeads: 2, Head: 10 * short, Linger: short}}, upstream.Config{}, func(flow.Handler) flow.Handler {
+	w := newWorld(t, proxy.Config{Limits: proxy.Limits{LargeHeads: 2, Head: 2 * time.Second, Linger: short}}, upstream.Config{}, func(flow.Handler) flow.Handler {
 		return func(_ context.Context, f *flow.Flow) error {
 			if len(f.Request.Bytes()) > wire.LargeHead {
 				<-answer

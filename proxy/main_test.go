@@ -12,15 +12,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/holdfast-proxy/holdfast/ca"
 	"github.com/holdfast-proxy/holdfast/flow"
+	"github.com/holdfast-proxy/holdfast/internal/leak"
 	"github.com/holdfast-proxy/holdfast/proxy"
 	"github.com/holdfast-proxy/holdfast/upstream"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // patience is how long a test waits for something that must happen.
 const patience = 2 * time.Minute

@@ -125,7 +125,7 @@ func TestRestEnds(t *testing.T) {
 	}
 	t.Run("with its limit", func(t *testing.T) {
 		limits := oftenLooked()
-		limits.Idle = short // much later than the rest begins
+		limits.Idle = enough // much later than the rest begins
 		w := newWorld(t, proxy.Config{Limits: limits}, upstream.Config{}, answerOK)
 		wantEnd(t, w.dial())
 		conn := w.tunnel("x.example:80")

@@ -22,6 +22,10 @@ import (
 // short is a limit that a test waits for.
 const short = 40 * time.Millisecond
 
+// enough is one that a test waits for too, and within which a client that says
+// something at once has said it, also on a slow machine.
+const enough = 800 * time.Millisecond
+
 func distrust(conn net.Conn) error {
 	return tls.Client(conn, &tls.Config{ServerName: "x.example"}).Handshake()
 }
@@ -119,7 +123,7 @@ func TestLimitsOfWaiting(t *testing.T) {
 		wantProblem(t, conn, 408)
 	})
 	t.Run("for a request", func(t *testing.T) {
-		w := newWorld(t, proxy.Config{Limits: proxy.Limits{Idle: short}}, upstream.Config{}, answerOK)
+		w := newWorld(t, proxy.Config{Limits: proxy.Limits{Idle: enough}}, upstream.Config{}, answerOK)
 		wantEnd(t, w.dial())
 		conn := w.dial()
 		write(t, conn, get("x", ""))

@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"github.com/dlclark/regexp2/v2"
-	"go.uber.org/goleak"
 
+	"github.com/holdfast-proxy/holdfast/internal/leak"
 	"github.com/holdfast-proxy/holdfast/script"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 func compile(t testing.TB, src string) *script.Program {
 	t.Helper()

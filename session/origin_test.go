@@ -10,17 +10,16 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/holdfast-proxy/holdfast/flow"
 	"github.com/holdfast-proxy/holdfast/httpql"
+	"github.com/holdfast-proxy/holdfast/internal/leak"
 	"github.com/holdfast-proxy/holdfast/macro"
 	"github.com/holdfast-proxy/holdfast/rule"
 	"github.com/holdfast-proxy/holdfast/session"
 	"github.com/holdfast-proxy/holdfast/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // origin is an origin in memory whose sessions die: POST /login gives a token,
 // everything else wants it in Authorization. on takes a path out of that.

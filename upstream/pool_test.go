@@ -15,15 +15,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/holdfast-proxy/holdfast/ca"
 	"github.com/holdfast-proxy/holdfast/flow"
+	"github.com/holdfast-proxy/holdfast/internal/leak"
 	"github.com/holdfast-proxy/holdfast/upstream"
 	"github.com/holdfast-proxy/holdfast/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 const (
 	patience = 2 * time.Minute

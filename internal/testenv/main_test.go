@@ -3,7 +3,7 @@ package testenv_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/holdfast-proxy/holdfast/internal/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }

@@ -15,17 +15,16 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/holdfast-proxy/holdfast/config"
 	"github.com/holdfast-proxy/holdfast/convert"
+	"github.com/holdfast-proxy/holdfast/internal/leak"
 	"github.com/holdfast-proxy/holdfast/internal/testenv"
 	"github.com/holdfast-proxy/holdfast/macro/derive"
 	"github.com/holdfast-proxy/holdfast/upstream"
 	"github.com/holdfast-proxy/holdfast/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // browser is a client with cookies that follows redirects and writes down what
 // it sends and gets.
