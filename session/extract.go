@@ -144,7 +144,7 @@ func (b *watchedBody) Next() ([]byte, error) {
 	if err == io.EOF {
 		b.over = true
 		x := b.exchange
-		x.extract(true, decodeBody(x.flow.Response, b.Framing(), b.raw, b.limit))
+		x.extract(true, wire.Text(&x.flow.Response.Head, b.Framing().Kind, b.raw, int(b.limit)))
 	}
 	return b.raw[from:], err
 }

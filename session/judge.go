@@ -3,7 +3,6 @@ package session
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -143,26 +142,7 @@ func (x *exchange) hold(ctx context.Context, limit int64) (*held, error) {
 // decoded is the text of what was held: without chunks and content coding.
 // Where the coding is broken or cut, what stands on the wire is judged.
 func (h *held) decoded(resp *wire.Response, limit int64) []byte {
-	return decodeBody(resp, h.framing, h.raw, limit)
-}
-
-func decodeBody(resp *wire.Response, framing wire.Framing, raw []byte, limit int64) []byte {
-	payload := raw
-	if framing.Kind == wire.Chunked {
-		p, _, err := wire.DecodeChunked(raw, int(limit))
-		if err != nil && len(p) == 0 {
-			return raw
-		}
-		payload = p
-	}
-	if !resp.Has("Content-Encoding") {
-		return payload
-	}
-	text, err := wire.DecodeContent(resp.Combined("Content-Encoding"), payload, int(limit))
-	if err != nil && !errors.Is(err, wire.ErrTooLarge) && len(text) == 0 {
-		return payload
-	}
-	return text
+	return wire.Text(&resp.Head, h.framing.Kind, h.raw, int(limit))
 }
 
 // heldBody gives what was held and then the rest.

@@ -266,7 +266,7 @@ func (b *loginBody) Next() ([]byte, error) {
 		b.over, b.raw = true, nil
 	case err == io.EOF:
 		b.over = true
-		b.login.extract(b.flow, true, decodeBody(b.flow.Response, b.Framing(), b.raw, b.limit))
+		b.login.extract(b.flow, true, wire.Text(&b.flow.Response.Head, b.Framing().Kind, b.raw, int(b.limit)))
 	}
 	return piece, err
 }

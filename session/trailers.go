@@ -71,17 +71,4 @@ func (x *exchange) trailers(ctx context.Context, h *held, rec *flow.Record) (*he
 }
 
 // trailers are the fields behind a body that is complete, nil without any.
-func (h *held) trailers() *wire.Head {
-	if h.framing.Kind != wire.Chunked {
-		return h.framing.Trailers
-	}
-	_, lines, err := wire.DecodeChunked(h.raw, len(h.raw))
-	if err != nil || len(lines) == 0 {
-		return nil
-	}
-	r, err := wire.ParseResponse(slices.Concat([]byte("HTTP/1.1 200 OK\r\n"), lines, []byte("\r\n")))
-	if err != nil {
-		return nil // what cannot be read is no field
-	}
-	return &r.Head
-}
+func (h *held) trailers() *wire.Head { return wire.Trailers(h.framing, h.raw) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -257,6 +258,23 @@ func DecodeChunked(raw []byte, limit int) (payload, trailers []byte, err error) 
 		}
 	}
 	return payload, p.Trailers(), err
+}
+
+// Trailers are the fields behind a kept body that is complete: raw is all of it,
+// as it stood on the wire. nil: there are none, or they cannot be read.
+func Trailers(f Framing, raw []byte) *Head {
+	if f.Kind != Chunked {
+		return f.Trailers
+	}
+	_, lines, err := DecodeChunked(raw, len(raw))
+	if err != nil || len(lines) == 0 {
+		return nil
+	}
+	r, err := ParseResponse(slices.Concat([]byte("HTTP/1.1 200 OK\r\n"), lines, []byte("\r\n")))
+	if err != nil {
+		return nil // what cannot be read is no field
+	}
+	return &r.Head
 }
 
 // A PayloadBody yields what a body carries, without chunk framing.

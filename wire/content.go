@@ -76,6 +76,29 @@ func DecodeContent(encodings, payload []byte, limit int) ([]byte, error) {
 	return io.ReadAll(src)
 }
 
+// Text is what a kept body says, for those who look for something in it: raw,
+// as it stood on the wire under a head, without chunks and content encodings,
+// at most limit bytes of each layer. Of what cannot be decoded it is what was
+// good, else what stood there. The result may be raw itself.
+func Text(h *Head, kind FramingKind, raw []byte, limit int) []byte {
+	payload := raw
+	if kind == Chunked {
+		p, _, err := DecodeChunked(raw, limit)
+		if err != nil && len(p) == 0 {
+			return raw
+		}
+		payload = p
+	}
+	if !h.Has("Content-Encoding") {
+		return payload
+	}
+	text, err := DecodeContent(h.Combined("Content-Encoding"), payload, limit)
+	if err != nil && !errors.Is(err, ErrTooLarge) && len(text) == 0 {
+		return payload
+	}
+	return text
+}
+
 // decoder undoes one encoding.
 func decoder(name []byte, src io.Reader) (io.Reader, error) {
 	switch {
