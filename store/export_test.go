@@ -1,6 +1,9 @@
 package store
 
-import "context"
+import (
+	"context"
+	"testing"
+)
 
 // Touch changes nothing under a key and tells of it.
 func (s *Store) Touch(ctx context.Context, key string, commit bool) error {
@@ -18,4 +21,13 @@ func (s *Store) Touch(ctx context.Context, key string, commit bool) error {
 	}
 	s.feed.tell(c)
 	return nil
+}
+
+// Count is how many rows a table has.
+func Count(t *testing.T, s *Store, table string) (n int) {
+	t.Helper()
+	if err := s.db.QueryRowContext(t.Context(), "SELECT count(*) FROM "+table).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

@@ -12,9 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	"github.com/klauspost/compress/zstd"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -57,8 +59,12 @@ type Store struct {
 	channel string  // where PostgreSQL tells of changes
 	feed    feed
 	box     *seal.Box
+	unzip   *zstd.Decoder
 	warn    func(format string, args ...any)
 	saves   saves
+
+	mu      sync.Mutex // guards history
+	history *History   // nil: none is written
 }
 
 // IsPostgres reports whether a DSN is of a PostgreSQL server.
@@ -74,6 +80,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{dialect: sqlite(), box: box, warn: o.Warn}
+	if s.unzip, err = newUnzip(); err != nil {
+		return nil, err
+	}
 	if s.warn == nil {
 		s.warn = func(string, ...any) {}
 	}
@@ -200,19 +209,28 @@ func (s *Store) check(ctx context.Context) error {
 // explain says which project an error is about.
 func (s *Store) explain(dsn string, err error) error {
 	if s.dialect.numbered {
-		dsn = "the PostgreSQL store"
-		if u, parse := url.Parse(dsn); parse == nil {
+		u, parse := url.Parse(dsn)
+		if dsn = "the PostgreSQL store"; parse == nil {
 			dsn = u.Redacted()
 		}
 	}
-	return fmt.Errorf("%s: %w", dsn, err)
+	return fmt.Errorf("%s: %w", dsn, s.advise(err))
 }
 
-// Close ends all connections. A Save under way ends first; other reads and
-// writes fail.
+// Close ends the history, and all connections. A Save under way ends first; other
+// reads and writes fail.
 func (s *Store) Close() error {
 	s.closeSaves()
 	var errs []error
+	s.mu.Lock()
+	history := s.history
+	s.mu.Unlock()
+	if history != nil {
+		errs = append(errs, history.Close())
+	}
+	if s.unzip != nil {
+		s.unzip.Close()
+	}
 	if s.read != nil && s.read != s.db {
 		errs = append(errs, s.read.Close())
 	}

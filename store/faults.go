@@ -1,0 +1,86 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	driver "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// Errors of a SQLite file that say what to do next. They are wrapped by what
+// [Open] and the methods of [Store] return.
+var (
+	ErrBusy     = errors.New("another program holds the project and does not let go")
+	ErrReadOnly = errors.New("the project cannot be written to")
+	ErrDamaged  = errors.New("the project's file is damaged, or is none")
+	ErrFull     = errors.New("the disk is full")
+)
+
+// sqliteCode is the primary result code of an error of SQLite, 0 of others.
+func sqliteCode(err error) (primary, extended int) {
+	var e *driver.Error
+	if errors.As(err, &e) {
+		return e.Code() & 0xff, e.Code()
+	}
+	return 0, 0
+}
+
+// advise adds the next step to an error.
+func (s *Store) advise(err error) error {
+	if err == nil || errors.Is(err, ErrBusy) || errors.Is(err, ErrReadOnly) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrFull) {
+		return err
+	}
+	next := func(kind error, step string) error { return fmt.Errorf("%w: %s (%w)", kind, step, err) }
+	switch primary, _ := sqliteCode(err); primary {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return next(ErrBusy, "end it (another sqlite3 or a backup, mostly), or use another project with --project")
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
+		return next(ErrReadOnly, "give yourself the right to write the file and its directory, in which SQLite keeps a -wal and a -shm file, or use another project with --project")
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return next(ErrDamaged, "keep a copy, try `sqlite3 FILE .recover`, or use another project with --project")
+	case sqlite3.SQLITE_FULL:
+		return next(ErrFull, "make room, or have the history keep less (history.max_size, history.keep)")
+	case sqlite3.SQLITE_CANTOPEN:
+		return next(ErrReadOnly, "see whether the directory exists and you may write to it")
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return next(ErrReadOnly, "give yourself the right to write the file and its directory, or use another project with --project")
+	case errors.Is(err, syscall.ENOSPC):
+		return next(ErrFull, "make room")
+	}
+	return err
+}
+
+// odd reports whether an error is about what was to be written, so that it
+// would come again each time. All others are of the disk or of the network.
+func (d dialect) odd(err error) bool {
+	if !d.numbered {
+		switch primary, _ := sqliteCode(err); primary {
+		case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE:
+			return true
+		}
+		return false
+	}
+	var e *pgconn.PgError
+	if !errors.As(err, &e) {
+		return false
+	}
+	class := e.Code[:min(2, len(e.Code))]
+	return strings.Contains("22 23 54", class) // data, constraints, limits of a program
+}
+
+// missesRow reports whether a row that was referred to is gone.
+func (d dialect) missesRow(err error) bool {
+	if !d.numbered {
+		_, extended := sqliteCode(err)
+		return extended == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
+	}
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == "23503"
+}

@@ -1,0 +1,188 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/holdfast-proxy/holdfast/flow"
+	"github.com/holdfast-proxy/holdfast/httpql"
+)
+
+// maxContent bounds what one content may come to, uncompressed.
+const maxContent = 1 << 30
+
+// ErrNoFlow is that a project has no flow of that id.
+var ErrNoFlow = errors.New("the project has no such flow")
+
+// Stored is a flow as a project has it. Its Flow has no streams; messages that
+// cannot be parsed any more are nil.
+type Stored struct {
+	ID       int64
+	Node     string
+	Upgraded bool // it became a WebSocket, or another tunnel
+	Exchange
+
+	refs []bodyRef // bodies that were not read yet
+}
+
+// Flow reads one flow; ErrNoFlow where there is none.
+func (s *Store) Flow(ctx context.Context, id int64) (*Stored, error) {
+	all, err := s.flows(ctx, `WHERE id = ?`, id)
+	if err == nil && len(all) == 0 {
+		return nil, fmt.Errorf("%d: %w", id, ErrNoFlow)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// Flows reads up to limit flows in the order of their ids: from one on upwards,
+// or, newest first, from it downwards; 0 is then the newest.
+func (s *Store) Flows(ctx context.Context, from int64, limit int, newestFirst bool) ([]*Stored, error) {
+	switch {
+	case !newestFirst:
+		return s.flows(ctx, `WHERE id >= ? ORDER BY id LIMIT ?`, from, limit)
+	case from == 0:
+		return s.flows(ctx, `ORDER BY id DESC LIMIT ?`, limit)
+	}
+	return s.flows(ctx, `WHERE id <= ? ORDER BY id DESC LIMIT ?`, from, limit)
+}
+
+// flows reads those that a clause says, with their bodies.
+func (s *Store) flows(ctx context.Context, clause string, args ...any) ([]*Stored, error) {
+	rows, err := s.read.QueryContext(ctx, s.dialect.sql(`SELECT id, node, content FROM flows `+clause), args...)
+	if err != nil {
+		return nil, s.advise(err)
+	}
+	var all []*Stored
+	err = each(rows, func() error {
+		var id int64
+		var node string
+		var content []byte
+		if err := rows.Scan(&id, &node, &content); err != nil {
+			return err
+		}
+		stored, err := s.open(id, content)
+		if err != nil {
+			return err
+		}
+		stored.Node = node
+		all = append(all, stored)
+		return nil
+	})
+	if err == nil {
+		err = s.readBodies(ctx, all)
+	}
+	if err != nil {
+		return nil, s.advise(err)
+	}
+	return all, nil
+}
+
+// open reads the content of a row. Its large bodies are not there yet: see
+// readBodies.
+func (s *Store) open(id int64, sealed []byte) (*Stored, error) {
+	zipped, err := s.box.Open(nil, sealed, flowPlace(id))
+	var plain []byte
+	if err == nil {
+		plain, err = s.unzip.DecodeAll(zipped, nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("flow %d: %w", id, err)
+	}
+	stored, err := decodeContent(plain)
+	if err != nil {
+		return nil, fmt.Errorf("flow %d: %w", id, err)
+	}
+	stored.ID = id
+	return stored, nil
+}
+
+// decodeContent reads a content as it was before it was compressed.
+func decodeContent(plain []byte) (*Stored, error) {
+	d := decoder{b: plain}
+	stored := d.flow()
+	if d.err != nil {
+		return nil, d.err
+	}
+	stored.refs = d.refs
+	return stored, nil
+}
+
+// readBodies gives flows their large bodies. One that is gone, since its flow is
+// being deleted, is as one that was cut.
+func (s *Store) readBodies(ctx context.Context, all []*Stored) error {
+	wanted := make(map[[bodyID]byte][]*Body)
+	var ids []any
+	for _, stored := range all {
+		for i := range stored.refs {
+			ref := &stored.refs[i]
+			if wanted[ref.id] == nil {
+				ids = append(ids, ref.id[:])
+			}
+			wanted[ref.id] = append(wanted[ref.id], ref.body)
+		}
+		stored.refs = nil
+	}
+	for some := range slices.Chunk(ids, maxRows) {
+		rows, err := s.read.QueryContext(ctx, s.dialect.sql(`SELECT id, content FROM bodies WHERE id IN (`+marks(len(some))+`)`), some...)
+		if err != nil {
+			return err
+		}
+		err = each(rows, func() error {
+			var name, sealed []byte
+			if err := rows.Scan(&name, &sealed); err != nil {
+				return err
+			}
+			if len(name) != bodyID {
+				return errContent
+			}
+			id := [bodyID]byte(name)
+			zipped, err := s.box.Open(nil, sealed, bodyPlace(id))
+			var raw []byte
+			if err == nil {
+				raw, err = s.unzip.DecodeAll(zipped, nil)
+			}
+			if err != nil {
+				return fmt.Errorf("the body %x: %w", name, err)
+			}
+			for _, b := range wanted[id] {
+				b.Raw = raw
+			}
+			delete(wanted, id)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, gone := range wanted {
+		for _, b := range gone {
+			b.Cut = true
+		}
+	}
+	return nil
+}
+
+// Record lets a query be asked about the flow, as it could be in memory. A body
+// that was cut is asked as far as it is kept.
+func (f *Stored) Record() *flow.Record {
+	r := &flow.Record{Flow: f.Flow, State: f.State, Row: f.ID, RequestPresence: httpql.Known, ResponsePresence: httpql.Known}
+	if f.Flow.Request != nil {
+		r.RequestBody = f.sent().text(&f.Flow.Request.Head)
+	}
+	if f.Flow.Response != nil {
+		r.ResponseBody = f.Response.text(&f.Flow.Response.Head)
+		r.Trailers = f.Response.trailers()
+	}
+	return r
+}
+
+func newUnzip() (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(readers), zstd.WithDecoderMaxMemory(maxContent))
+}
