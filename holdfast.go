@@ -85,6 +85,9 @@ type Config struct {
 	// it must copy what it keeps. It must be quick: the WebSocket waits for
 	// it. nil: messages are not decoded, unless TraceMessages wants them.
 	Message func(*flow.Flow, *flow.Message)
+	// Store is the project: what survives a restart. It is the caller's to
+	// close, after Close. nil: all is in memory only.
+	Store *store.Store
 	// Record keeps what clients send and are answered. nil: nothing is kept.
 	Record *Recording
 }
@@ -239,9 +242,9 @@ func (h *Holdfast) newEngine() (*session.Engine, error) {
 		return nil, err
 	}
 	h.config.Identity = identity
-	c.Codes, c.Exec, c.Ask = store.OpenCodes(h.config.Home), h.execute, h.asker()
+	c.Keeper, c.Exec, c.Ask = keeperOf(h.config.Store), h.execute, h.asker()
 	c.Browser = h.browse
-	c.Failures, c.Send, c.IDs, c.Warn = store.OpenFailures(h.config.Home), h.own(), h.ids, h.config.Warn
+	c.Send, c.IDs, c.Warn = h.own(), h.ids, h.config.Warn
 	return session.New(c)
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,7 +18,9 @@ import (
 	"time"
 
 	"github.com/holdfast-proxy/holdfast/internal/testenv"
+	"github.com/holdfast-proxy/holdfast/session"
 	"github.com/holdfast-proxy/holdfast/store"
+	"github.com/holdfast-proxy/holdfast/store/storetest"
 )
 
 // clock is a time that the test moves.
@@ -195,7 +198,10 @@ func TestALateAnswerOfTheOldSessionDoesNotOverwriteTheToken(t *testing.T) {
 
 func TestAWrongPasswordStopsAndStaysStopped(t *testing.T) {
 	rules := strings.ReplaceAll(seedRules, "alicepass", "wrong")
-	w := newWorld(t, testenv.Origin{TLS: true}, rules)
+	w := newWorld(t, testenv.Origin{TLS: true}, "rules: []\n")
+	w.stop()
+	w.project = storetest.Project{DSN: filepath.Join(w.home, "project.db")}.Open(t, store.Options{})
+	w.start(rules)
 	for range 6 {
 		resp, err := w.client.Get(w.origin.URL + "/api/items")
 		if err != nil {
@@ -219,7 +225,7 @@ func TestAWrongPasswordStopsAndStaysStopped(t *testing.T) {
 	if got := w.origin.Stats().FailedLogins; got != 3 {
 		t.Errorf("%d failed logins after the restart; want still 3", got)
 	}
-	if n, err := store.OpenFailures(w.home).Forget("\x00"); n != 1 || err != nil {
+	if n, err := w.project.Forget(t.Context(), session.KeptLockout, session.OwnerOf("", 0)); n != 1 || err != nil {
 		t.Fatalf("unlock: %d, %v", n, err)
 	}
 	w.get("/api/items")

@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-proxy/holdfast/config"
 	"github.com/holdfast-proxy/holdfast/internal/leak"
 	"github.com/holdfast-proxy/holdfast/internal/testenv"
+	"github.com/holdfast-proxy/holdfast/store"
 )
 
 func TestMain(m *testing.M) { leak.Main(m) }
@@ -35,7 +36,9 @@ type world struct {
 	trace  *syncBuffer
 	home   string
 	stop   func()
-	more   func(*holdfast.Config) // what else start is to configure
+	// project is what survives a restart; nil: nothing does.
+	project *store.Store
+	more    func(*holdfast.Config) // what else start is to configure
 }
 
 type syncBuffer struct {
@@ -78,7 +81,7 @@ func (w *world) start(rules string) {
 		w.t.Fatalf("the rules do not load: %v", err)
 	}
 	w.trace = new(syncBuffer)
-	c := holdfast.Config{File: file, Home: w.home, Listen: []holdfast.Listen{{Address: "127.0.0.1:0"}}, Trace: w.trace, Warn: func(s string) { w.t.Log("warning: " + s) }}
+	c := holdfast.Config{File: file, Store: w.project, Home: w.home, Listen: []holdfast.Listen{{Address: "127.0.0.1:0"}}, Trace: w.trace, Warn: func(s string) { w.t.Log("warning: " + s) }}
 	if raw := w.origin.CAPEM(); raw != nil {
 		block, _ := pem.Decode(raw)
 		root, err := x509.ParseCertificate(block.Bytes)

@@ -192,6 +192,23 @@ func (j *Jar) Version() uint64 {
 	return j.version
 }
 
+// Changed lists, in no order, the cookies that changed after a version, and says
+// how many there are in all and what the version is. Whoever knows those of
+// that version and finds fewer in all than it knows now looks for the removed
+// ones in All.
+func (j *Jar) Changed(since uint64) (changed []Cookie, all int, version uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, list := range j.domains {
+		for _, c := range list {
+			if c.Version > since {
+				changed = append(changed, *c)
+			}
+		}
+	}
+	return changed, j.count, j.version
+}
+
 // LastOrder is the highest order that the jar has seen. Whoever counts
 // requests goes on above it after Restore; else every answer would look stale.
 func (j *Jar) LastOrder() uint64 {

@@ -51,6 +51,7 @@ func startProxy(ctx context.Context, c holdfast.Config, pause time.Duration, mos
 		return nil, err
 	}
 	p := &proxied{ctx: ctx, pause: pause, most: most, served: make(chan error, 1), clients: make(map[string]*http.Client)}
+	c.Store = nil
 	c.Home, c.Listen, c.Trace, c.Ended = home, []holdfast.Listen{{Address: "127.0.0.1:0"}}, nil, p.ended
 	if p.h, err = holdfast.New(c); err != nil {
 		os.RemoveAll(home)

@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"maps"
 	"math/rand/v2"
@@ -48,8 +50,10 @@ type ahead struct {
 	idleWhy string // says where idle is from
 
 	// doubtful are macros of which it is not known whether the origin saw
-	// them, with what they had sent: a refresh token is not spent twice.
-	doubtful map[*macro.Macro]string
+	// them, with a digest of what they had sent: a refresh token is not spent
+	// twice. spending are those under way, which are as doubtful when this
+	// process ends now.
+	doubtful, spending map[*macro.Macro]string
 }
 
 // The bounds of recovering ahead.
@@ -288,6 +292,7 @@ func (s *session) learnEnds(values map[string]string, b bringer) {
 	if s.noteEnds(values, b, false) {
 		a.given, a.retries = false, 0
 		s.plan()
+		s.identity.touch()
 	}
 }
 
@@ -356,8 +361,8 @@ func (s *session) aheadFailed(failed *flow.Error) {
 	}
 }
 
-// spends is what the macro would send of the identity's tokens; "" when there is
-// none.
+// spends is a digest of what the macro would send of the identity's tokens; ""
+// when there is none.
 func (s *session) spends(m *macro.Macro) string {
 	text, tokens := "", *s.identity.tokens.Load()
 	for _, name := range m.Names() {
@@ -367,7 +372,46 @@ func (s *session) spends(m *macro.Macro) string {
 			text += name + "\x00" + v + "\x00"
 		}
 	}
-	return text
+	if text == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:16])
+}
+
+// aboutToSpend has it durable that a macro is about to send what can be sent
+// once: if this process ends before the answer is kept, it is not sent again.
+// done ends that, after what the answer brought is there.
+func (s *session) aboutToSpend(m *macro.Macro) (done func()) {
+	spent := ""
+	if s.identity.kept.keeper != nil && (m.Once || m != s.recovery[len(s.recovery)-1]) { // else there is no other way
+		spent = s.spends(m)
+	}
+	if spent == "" {
+		return func() {}
+	}
+	a := &s.ahead
+	a.mu.Lock()
+	if a.spending == nil {
+		a.spending = make(map[*macro.Macro]string)
+	}
+	a.spending[m] = spent
+	a.mu.Unlock()
+	s.identity.touch()
+	s.identity.settle()
+	return func() {
+		a.mu.Lock()
+		delete(a.spending, m)
+		a.mu.Unlock()
+		s.identity.touch()
+	}
+}
+
+// adopts says that the tokens of the next generation are about to be there.
+func (s *session) adopts() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.adopted = true
 }
 
 // noteDoubt notes a macro that was sent and not answered.
@@ -378,10 +422,24 @@ func (s *session) noteDoubt(m *macro.Macro, spent string, err error) {
 	a := &s.ahead
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.doubt(m, spent)
+}
+
+// doubt is noteDoubt with mu held.
+func (a *ahead) doubt(m *macro.Macro, spent string) {
 	if a.doubtful == nil {
 		a.doubtful = make(map[*macro.Macro]string)
 	}
 	a.doubtful[m] = spent
+}
+
+// macroNames are texts by the names of macros.
+func macroNames(of map[*macro.Macro]string) map[string]string {
+	named := make(map[string]string, len(of))
+	for m, text := range of {
+		named[m.Name] = text
+	}
+	return named
 }
 
 // unreached reports whether a request never was on its way to the origin.

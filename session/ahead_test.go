@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/holdfast-proxy/holdfast/flow"
 	"github.com/holdfast-proxy/holdfast/macro"
 	"github.com/holdfast-proxy/holdfast/rule"
+	"github.com/holdfast-proxy/holdfast/session"
 )
 
 // mortal has the origin's tokens die after that time. tell is what a login says
@@ -225,10 +227,10 @@ func TestAfterTheEndRequestsWaitForTheRecoveryUnderWay(t *testing.T) {
 func TestARefusedRecoveryAheadLeavesTheSessionAlive(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		m := newMortal(3*time.Minute, expiresIn(60)) // it lives longer than it says
-		store := &memoryStore{all: make(map[string][]time.Time)}
+		keeper := new(memoryKeeper)
 		var warned atomic.Int64
 		p := m.start(t, nil, func(s *setup) {
-			s.Failures, s.Warn = store, func(string) { warned.Add(1) }
+			s.Keeper, s.Warn = keeper, func(string) { warned.Add(1) }
 		})
 		p.get("/a")
 		m.handle("/login", refuse(403))
@@ -237,7 +239,11 @@ func TestARefusedRecoveryAheadLeavesTheSessionAlive(t *testing.T) {
 			t.Errorf("%d logins were tried, %d warnings", n, warned.Load())
 		}
 		failures := 0
-		for _, times := range store.all {
+		for _, r := range keeper.of(session.KeptLockout) {
+			var times []time.Time
+			if err := json.Unmarshal(r.Value, &times); err != nil {
+				t.Error(err)
+			}
 			failures += len(times)
 		}
 		if st := p.engine.Status()[0]; st.State != "alive" || st.LastError == "" || failures != 1 {

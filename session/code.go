@@ -4,21 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/holdfast-proxy/holdfast/macro"
 )
-
-// CodeStore keeps which time step's one-time code was used last, by a key that
-// tells nothing of the secret. A call of Save returns only when it is durable:
-// a code must not be sent again after a crash, since origins count that as an
-// attack.
-type CodeStore interface {
-	Load(key string) (step int64, err error) // 0: none
-	Save(key string, step int64) error
-}
 
 // maxCodeWait is how many steps away the next code may be: further, and the
 // clock has jumped, or too many logins want one.
@@ -28,36 +20,50 @@ const maxCodeWait = 8
 // could arrive after the end.
 const lateCode = time.Second
 
-// codes draws one-time codes, each once.
+// codes draws one-time codes, each once. Which was drawn last is durable before
+// it is sent: origins count the second one as an attack. The row's owner tells
+// nothing of the secret, and its version is the step.
 type codes struct {
-	store CodeStore
-	mu    sync.Mutex
-	last  map[string]int64 // also where there is no store
+	keeper Keeper
+	mu     sync.Mutex
+	last   map[string]int64 // also where there is no keeper
 }
 
 // reserve takes the first step from the wanted one on that was not used, for
 // good.
-func (c *codes) reserve(t *macro.TOTP, wanted int64) (step int64, err error) {
+func (c *codes) reserve(ctx context.Context, t *macro.TOTP, wanted int64) (step int64, err error) {
 	sum := sha256.Sum256(append([]byte("totp\x00"), t.Secret...))
 	key := hex.EncodeToString(sum[:16])
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	last := c.last[key]
-	if c.store != nil {
-		kept, err := c.store.Load(key)
-		if err != nil {
+	for range maxCodeWait { // others draw codes of the same secret
+		if c.keeper != nil {
+			rows, err := c.keeper.Load(ctx, KeptCode, key)
+			if err != nil {
+				return 0, err
+			}
+			for _, r := range rows {
+				last = max(last, int64(r.Version))
+			}
+		}
+		if step = max(wanted, last+1); step > wanted+maxCodeWait {
+			return 0, fmt.Errorf("the next code that was not used is %s away: the clock of this machine has gone back, or too many logins want one",
+				(time.Duration(step-wanted) * t.Period).String())
+		}
+		if c.keeper == nil {
+			break
+		}
+		err = c.keeper.Save(ctx, Row{Kind: KeptCode, Owner: key, Name: "step", Version: uint64(step), Must: true, Value: []byte{1}})
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, ErrOutdated) {
 			return 0, err
 		}
-		last = max(last, kept)
 	}
-	if step = max(wanted, last+1); step > wanted+maxCodeWait {
-		return 0, fmt.Errorf("the next code that was not used is %s away: the clock of this machine has gone back, or too many logins want one",
-			(time.Duration(step-wanted) * t.Period).String())
-	}
-	if c.store != nil {
-		if err := c.store.Save(key, step); err != nil {
-			return 0, err
-		}
+	if err != nil {
+		return 0, err
 	}
 	if c.last == nil {
 		c.last = make(map[string]int64)
@@ -77,7 +83,7 @@ func (s *session) code(ctx context.Context, ahead *time.Duration) (string, error
 	t := n.totp
 	at := now()
 	wanted := t.Step(at.Add(min(lateCode, t.Period/2)))
-	step, err := e.codes.reserve(t, wanted)
+	step, err := e.codes.reserve(ctx, t, wanted)
 	if err != nil {
 		return "", err
 	}

@@ -3,7 +3,6 @@ package session_test
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +13,6 @@ import (
 	"github.com/holdfast-proxy/holdfast/macro"
 	"github.com/holdfast-proxy/holdfast/rule"
 	"github.com/holdfast-proxy/holdfast/session"
-	"github.com/holdfast-proxy/holdfast/store"
 )
 
 // clock is a clock that only waits move.
@@ -74,7 +72,7 @@ func newCodeOrigin(t *testing.T) *codeOrigin {
 	return o
 }
 
-func (o *codeOrigin) start(t *testing.T, codes session.CodeStore, more ...string) *proxy {
+func (o *codeOrigin) start(t *testing.T, keeper session.Keeper, more ...string) *proxy {
 	s := newSetup(t, o.origin, bearer(t))
 	m := &macro.Macro{Name: "login"}
 	for _, path := range append(more, "/otp?{{totp}}") {
@@ -84,16 +82,16 @@ func (o *codeOrigin) start(t *testing.T, codes session.CodeStore, more ...string
 	*last = oneStep(t, "GET http://o/otp?{{totp}} HTTP/1.1\n", "ACCESS access")
 	s.Macros = []*macro.Macro{m}
 	s.Identities = []session.Identity{{Name: "alice", TOTP: o.totp}}
-	s.Now, s.Wait, s.Codes = o.clock.Now, o.clock.Wait, codes
+	s.Now, s.Wait, s.Keeper = o.clock.Now, o.clock.Wait, keeper
 	return s.start(t, o.origin)
 }
 
 // Two recoveries inside one time step never send the same code, not even when
 // the proxy was restarted between them: the second waits for the next step.
 func TestACodeIsUsedOnce(t *testing.T) {
-	dir := t.TempDir()
+	keeper := new(memoryKeeper)
 	o := newCodeOrigin(t)
-	p := o.start(t, store.OpenCodes(dir))
+	p := o.start(t, keeper)
 	p.want(p.get("/a"), 200)
 	if o.clock.waited != 0 {
 		t.Errorf("the first login waited %s", o.clock.waited)
@@ -102,7 +100,7 @@ func TestACodeIsUsedOnce(t *testing.T) {
 		o.kill()
 		if i == 2 {
 			p.engine.Close()
-			p = o.start(t, store.OpenCodes(dir))
+			p = o.start(t, keeper)
 		}
 		p.want(p.get("/a"), 200)
 	}
@@ -113,9 +111,6 @@ func TestACodeIsUsedOnce(t *testing.T) {
 	}
 	if want := 27*time.Second + 30*time.Second + 30*time.Second; o.clock.waited != want {
 		t.Errorf("waited %s, want %s", o.clock.waited, want)
-	}
-	if files, _ := filepath.Glob(filepath.Join(dir, "*")); len(files) != 1 {
-		t.Errorf("left behind: %q", files)
 	}
 }
 
@@ -177,8 +172,7 @@ func TestACodeThatIsAboutToEnd(t *testing.T) {
 // A clock that has gone back does not make everybody wait for hours.
 func TestCodesAfterTheClockWentBack(t *testing.T) {
 	o := newCodeOrigin(t)
-	codes := store.OpenCodes(t.TempDir())
-	p := o.start(t, codes)
+	p := o.start(t, new(memoryKeeper))
 	p.want(p.get("/a"), 200)
 	o.kill()
 	o.clock.now = o.clock.now.Add(-time.Hour)

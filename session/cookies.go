@@ -49,7 +49,9 @@ func (e *Engine) unruled(ctx context.Context, f *flow.Flow, next flow.Handler) e
 	if err := next(ctx, f); err != nil {
 		return err
 	}
-	e.takeCookies(id, f, e.config.Feed.Observe, nil)
+	if e.takeCookies(id, f, e.config.Feed.Observe, nil) {
+		id.settle()
+	}
 	return nil
 }
 
@@ -97,21 +99,24 @@ func usesCookies(r *rule.Rule) bool {
 // request go first: what the answer says of them is newer. Nothing is taken of
 // cookies that hold a value of the client's own, by Holdfast-Keep or for being
 // among the places left, nor where a field does.
-func (e *Engine) takeCookies(id *identity, f *flow.Flow, observe bool, left []string) {
+//
+// It reports whether there was something to take.
+func (e *Engine) takeCookies(id *identity, f *flow.Flow, observe bool, left []string) (any bool) {
 	if f.Response == nil {
-		return
+		return false
 	}
 	if len(f.Keep) > 0 {
 		left = append(left[:len(left):len(left)], f.Keep...)
 	}
 	for _, place := range left {
 		if strings.HasPrefix(place, "header:") {
-			return
+			return false
 		}
 	}
 	u := address(f)
 	if observe {
 		if seen := unchangedCookies(f, left); len(seen) > 0 {
+			any = true
 			e.tellCookies(f, "seen in the request: ", id.jar.Observe(u, seen, e.now(), f.Stamp.Sequence))
 		}
 	}
@@ -121,8 +126,10 @@ func (e *Engine) takeCookies(id *identity, f *flow.Flow, observe bool, left []st
 		set = slices.DeleteFunc(set, func(line []byte) bool { return isLeft(left, line) })
 	}
 	if len(set) > 0 {
+		any = true
 		e.tellCookies(f, "", id.jar.SetFromResponse(u, set, e.now(), f.Stamp.Sequence))
 	}
+	return any
 }
 
 // Cookies lists what an identity's jar holds, the oldest first; of several

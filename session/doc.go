@@ -64,6 +64,9 @@
 // first. A 101 proves no login under such a rule; a message before the close
 // does, or an open while.
 //
+// What must survive a restart goes to a [Keeper], and is durable before an
+// answer that depends on it is delivered.
+//
 // What this package does not do: it keeps no history, resolves no names, opens
 // no connection, and knows nothing of listeners. Temporary files (unlinked at
 // once, mode 0600) hold request bodies that are too large for memory.

@@ -62,15 +62,12 @@ type Config struct {
 	// of DefaultCredentials.
 	Credentials []string
 
-	// Failures keeps the counts of failed logins over a restart; nil keeps
-	// them in memory only.
-	Failures FailureStore
+	// Keeper keeps sessions, failed logins and which one-time codes were used
+	// over a restart; nil keeps them in memory only.
+	Keeper Keeper
 	// Browser makes the logins of macros with a browser, and does what the
 	// action recover_in_browser wants. nil: a rule with one is an error of New.
 	Browser Browser
-	// Codes keeps over a restart which one-time codes were used; nil keeps that
-	// in memory only.
-	Codes CodeStore
 	// Exec runs the programs of macros, Ask asks a person what their prompts
 	// say: see macro.Env. nil: steps that need them fail. Several goroutines
 	// may call them.
@@ -108,7 +105,10 @@ type Engine struct {
 
 	mu       sync.Mutex // guards what follows
 	sessions map[sessionKey]*session
-	kin      map[string]*kin // by key of the lockout
+	kin      map[lockKey]*kin
+
+	tokens   map[string]struct{} // names of those that macros and rules take; never changes
+	versions atomic.Uint64       // the last of a row
 
 	guard   guard
 	codes   codes
@@ -135,7 +135,7 @@ func New(c Config) (*Engine, error) {
 		limits:     c.Limits.withDefaults(),
 		macros:     make(map[string]*macro.Macro),
 		identities: make(map[string]*pool),
-		kin:        make(map[string]*kin),
+		kin:        make(map[lockKey]*kin),
 		sessions:   make(map[sessionKey]*session),
 		recoveries: make(map[*rule.Rule]string),
 	}
@@ -151,8 +151,8 @@ func New(c Config) (*Engine, error) {
 		return nil, errors.New("session: Config.Send is needed")
 	}
 	e.scripts = script.NewRunner(e.limits.Script)
-	e.guard = guard{policy: c.Lockout.withDefaults(), store: c.Failures, now: e.config.Now}
-	e.codes.store = c.Codes
+	e.guard = guard{policy: c.Lockout.withDefaults(), keeper: c.Keeper, now: e.config.Now}
+	e.codes.keeper = c.Keeper
 	if e.config.Rules == nil {
 		e.config.Rules = new(rule.Set)
 	}
@@ -209,10 +209,15 @@ func New(c Config) (*Engine, error) {
 		}
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
+	if err := e.restoreAll(); err != nil {
+		e.cancel()
+		return nil, err
+	}
 	return e, nil
 }
 
-// Close ends recoveries that are running and waits for their goroutines.
+// Close ends recoveries that are running and waits for their goroutines. What
+// is to be kept is kept by then, as far as it can be.
 func (e *Engine) Close() {
 	e.tasks.close()
 	e.cancel()
@@ -223,6 +228,7 @@ func (e *Engine) Close() {
 	e.mu.Unlock()
 	e.scripts.Close()
 	e.tasks.wait()
+	e.settleAll()
 }
 
 // spawn runs fn in a goroutine that Close waits for; false after Close.
@@ -263,6 +269,7 @@ func (e *Engine) Stage(next flow.Handler) flow.Handler {
 			x.behind = append([]*rule.Rule(nil), rules[len(act):]...) // a clone would be on the heap for every request
 		}
 		err = x.run(ctx)
+		x.identity.settle()
 		if f.Upgraded != nil {
 			x.identity.exit(f) // an open WebSocket is no request under way
 		}
@@ -296,7 +303,7 @@ func (e *Engine) sessionOf(id *identity, r *rule.Rule) *session {
 	if s, ok := e.sessions[key]; ok {
 		return s
 	}
-	s := &session{engine: e, identity: id, key: id.name + "\x00" + key.recovery, name: key.recovery, byPerson: r.ByPerson()}
+	s := &session{engine: e, identity: id, key: lockKey{id.name, key.recovery}, name: key.recovery, byPerson: r.ByPerson()}
 	if s.kin = e.kin[s.key]; s.kin == nil {
 		s.kin = new(kin)
 		e.kin[s.key] = s.kin
@@ -310,6 +317,7 @@ func (e *Engine) sessionOf(id *identity, r *rule.Rule) *session {
 		s.recovery = append(s.recovery, e.macros[name])
 	}
 	s.ahead.policy, s.ahead.tokens, s.ahead.ends = e.policyOf(s), e.tokensOf(s), make(map[string]ending)
+	s.restore()
 	e.sessions[key] = s
 	return s
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/holdfast-proxy/holdfast/flow"
 	"github.com/holdfast-proxy/holdfast/macro"
 	"github.com/holdfast-proxy/holdfast/rule"
-	"github.com/holdfast-proxy/holdfast/session"
 	"github.com/holdfast-proxy/holdfast/wire"
 )
 
@@ -363,16 +362,11 @@ func TestARotatedRefreshTokenIsKeptWhenTheMacroBroughtNoSession(t *testing.T) {
 	p.want(p.get("/a"), 200)
 }
 
-type brokenStore struct{}
-
-func (brokenStore) Load(string) ([]time.Time, error) { return nil, nil }
-func (brokenStore) Save(string, []time.Time) error   { return errScript }
-
 func TestFailuresThatCannotBeSavedStillLock(t *testing.T) {
 	o := newOrigin()
 	o.handle("/login", func(_ context.Context, f *flow.Flow) error { return answer(f, 403, "wrong password") })
 	s := newSetup(t, o, bearer(t))
-	s.Failures = brokenStore{}
+	s.Keeper = &memoryKeeper{err: errScript}
 	var warnings atomic.Int64
 	s.Warn = func(string) { warnings.Add(1) }
 	p := s.start(t, o)
@@ -406,7 +400,6 @@ func TestWhatIsMissingFromABrokenAnswerIsNoDeath(t *testing.T) {
 	}
 }
 
-var _ session.FailureStore = brokenStore{}
 var _ wire.Body = (*stream)(nil)
 
 // Sessions that die before a request can be sent again are no reason to take

@@ -145,6 +145,7 @@ func (b *watchedBody) Next() ([]byte, error) {
 		b.over = true
 		x := b.exchange
 		x.extract(true, wire.Text(&x.flow.Response.Head, b.Framing().Kind, b.raw, int(b.limit)))
+		x.identity.settle()
 	}
 	return b.raw[from:], err
 }

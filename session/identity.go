@@ -55,6 +55,8 @@ type identity struct {
 	seen map[string]map[uint64]struct{}
 	seed maphash.Seed
 
+	kept keeping
+
 	turns sync.Map // *macro.Macro → chan struct{}: whoever runs it holds the one place
 }
 
@@ -128,6 +130,9 @@ func (n *identity) learn(values map[string]string, order uint64, draw func() uin
 		taken = append(taken, name)
 	}
 	n.publish(next, draw, false)
+	if len(taken) > 0 {
+		n.touch()
+	}
 	return taken
 }
 
@@ -147,6 +152,7 @@ func (n *identity) renew(values map[string]string, stale []string, draw func() u
 	}
 	born = n.publish(next, draw, true)
 	n.births.Add(1)
+	n.touch()
 	return born
 }
 

@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -25,58 +27,73 @@ func (l Lockout) withDefaults() Lockout {
 	return l
 }
 
-// FailureStore keeps the times of failed logins by key (identity and
-// recovery). A call returns only when the change is durable: the count must
-// survive a crash that happens after the login was refused.
-type FailureStore interface {
-	Load(key string) ([]time.Time, error)
-	Save(key string, failures []time.Time) error // empty: forget the key
-}
+// lockKey names a count of failed logins: all sessions of an identity under one
+// recovery have it together.
+type lockKey struct{ identity, recovery string }
 
-// guard counts failed logins.
+// guard counts failed logins. The count is durable before anybody hears of the
+// refusal, and is read anew for each login, so that a person can unlock.
 type guard struct {
 	policy Lockout
-	store  FailureStore
+	keeper Keeper
 	now    func() time.Time
 
 	mu    sync.Mutex
-	local map[string][]time.Time // where there is no store, or it failed
-	owed  map[string]bool        // keys whose last change the store did not take
+	local map[lockKey][]time.Time // where there is no keeper, or it failed
+	owed  map[lockKey]bool        // keys whose last change the keeper did not take
 	// trying are logins under way, and ended is closed when one of them is over.
-	trying map[string]int
+	trying map[lockKey]int
 	ended  chan struct{}
 }
 
-// recent returns the failures within the window. A full count does not age: it
-// stays until a person unlocks it.
-func (g *guard) recent(key string) []time.Time {
-	failures := g.local[key]
-	if g.store != nil && !g.owed[key] {
-		if kept, err := g.store.Load(key); err == nil {
+// recent returns the failures within the window, and the version that they are
+// kept with. A full count does not age: it stays until a person unlocks it.
+func (g *guard) recent(key lockKey) (failures []time.Time, version uint64) {
+	failures = g.local[key]
+	if g.keeper != nil {
+		var kept []time.Time
+		var err error
+		if kept, version, err = g.load(key); err == nil && !g.owed[key] {
 			failures = kept
 		}
 	}
 	if len(failures) >= g.policy.Failures {
-		return failures
+		return failures, version
 	}
 	oldest := g.now().Add(-g.policy.Window)
-	return slices.DeleteFunc(slices.Clone(failures), func(t time.Time) bool { return t.Before(oldest) })
+	return slices.DeleteFunc(slices.Clone(failures), func(t time.Time) bool { return t.Before(oldest) }), version
+}
+
+func (g *guard) load(key lockKey) (failures []time.Time, version uint64, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+	defer cancel()
+	rows, err := g.keeper.Load(ctx, KeptLockout, OwnerOf(key.identity, 0))
+	for _, r := range rows {
+		if r.Name != rowName(key.recovery) {
+			continue
+		}
+		if version = r.Version; len(r.Value) > 0 {
+			err = json.Unmarshal(r.Value, &failures)
+		}
+	}
+	return failures, version, err
 }
 
 // begin takes one of the attempts that are left, or reports that there is none.
 // Logins under way may all fail: where they are as many as are left it waits
 // for one of them, so that several sessions of one identity never spend more
 // attempts than one would. The error is ctx's.
-func (g *guard) begin(ctx context.Context, key string) (failures int, locked bool, err error) {
+func (g *guard) begin(ctx context.Context, key lockKey) (failures int, locked bool, err error) {
 	for {
 		g.mu.Lock()
-		n := len(g.recent(key))
+		recent, _ := g.recent(key)
+		n := len(recent)
 		if n >= g.policy.Failures {
 			g.mu.Unlock()
 			return n, true, nil
 		}
 		if g.trying == nil {
-			g.trying, g.ended = make(map[string]int), make(chan struct{})
+			g.trying, g.ended = make(map[lockKey]int), make(chan struct{})
 		}
 		if n+g.trying[key] < g.policy.Failures {
 			g.trying[key]++
@@ -94,7 +111,7 @@ func (g *guard) begin(ctx context.Context, key string) (failures int, locked boo
 }
 
 // end is the end of an attempt that began; failed was called before, if it did.
-func (g *guard) end(key string) {
+func (g *guard) end(key lockKey) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.trying[key]--; g.trying[key] == 0 {
@@ -105,43 +122,68 @@ func (g *guard) end(key string) {
 }
 
 // failed counts one more failed login and makes it durable.
-func (g *guard) failed(key string) (failures int, locked bool, err error) {
+func (g *guard) failed(key lockKey) (failures int, locked bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	failed := append(g.recent(key), g.now())
-	err = g.save(key, failed)
-	return len(failed), len(failed) >= g.policy.Failures, err
+	for range maxCounts {
+		recent, version := g.recent(key)
+		failed := append(recent, g.now())
+		failures, locked = len(failed), len(failed) >= g.policy.Failures
+		if err = g.save(key, failed, version); !errors.Is(err, ErrOutdated) { // else somebody else has counted meanwhile
+			break
+		}
+	}
+	return failures, locked, err
 }
+
+// maxCounts bounds how often a count is tried that others change meanwhile.
+const maxCounts = 8
 
 // forgive forgets the failures of a key.
-func (g *guard) forgive(key string) error {
+func (g *guard) forgive(key lockKey) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.recent(key)) == 0 {
+	recent, version := g.recent(key)
+	if len(recent) == 0 {
 		return nil
 	}
-	return g.save(key, nil)
+	err := g.save(key, nil, version)
+	if errors.Is(err, ErrOutdated) { // a login of somebody else failed at this moment, or a person was first
+		return nil
+	}
+	return err
 }
 
-func (g *guard) save(key string, failures []time.Time) error {
+// save replaces the count of a version; an empty one is forgotten.
+func (g *guard) save(key lockKey, failures []time.Time, version uint64) error {
 	if g.local == nil {
-		g.local = make(map[string][]time.Time)
+		g.local = make(map[lockKey][]time.Time)
 	}
 	if len(failures) == 0 {
 		delete(g.local, key)
 	} else {
 		g.local[key] = failures
 	}
-	if g.store == nil {
+	if g.keeper == nil {
 		return nil
 	}
-	err := g.store.Save(key, failures)
+	var value []byte
+	if len(failures) > 0 {
+		value = encode(failures)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+	defer cancel()
+	err := g.keeper.Save(ctx, Row{Kind: KeptLockout, Owner: OwnerOf(key.identity, 0), Name: rowName(key.recovery),
+		Version: version + 1, Must: true, Value: value})
 	if err == nil {
 		delete(g.owed, key)
 		return nil
 	}
+	if errors.Is(err, ErrOutdated) {
+		return err
+	}
 	if g.owed == nil {
-		g.owed = make(map[string]bool)
+		g.owed = make(map[lockKey]bool)
 	}
 	g.owed[key] = true // else the count would begin anew with each failure
 	return err

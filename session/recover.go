@@ -127,6 +127,7 @@ func (s *session) attempt(ctx context.Context, r *recovery, m *macro.Macro) erro
 	if r.ahead || m.Once {
 		spent = s.spends(m)
 	}
+	defer s.aboutToSpend(m)()
 	result, err := s.runPatiently(ctx, r, m, spent != "")
 	if err != nil {
 		var step *macro.StepError
@@ -246,6 +247,7 @@ func (s *session) adopt(values map[string]string, steps []macro.StepResult) erro
 	// Tokens first, generation after: a request that reads the old
 	// generation with the new tokens is only sent again, one that reads the
 	// new generation with the old tokens would cause a login.
+	s.adopts()
 	born := s.identity.renew(values, stale, e.next)
 	s.born.Store(born) // late answers of the dead session bring no cookies: see exchange.takeCookies
 	for _, step := range steps {
@@ -404,7 +406,7 @@ func (s *session) confirm(ctx context.Context, name string) (alive, asked bool) 
 }
 
 // forgive forgets failed logins once a login has proved good.
-func (e *Engine) forgive(key string) {
+func (e *Engine) forgive(key lockKey) {
 	if err := e.guard.forgive(key); err != nil {
 		e.warn("the count of failed logins could not be saved: %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,39 +32,82 @@ func (p *proxy) wantRefused(r result, reason string) {
 	}
 }
 
-// memoryStore keeps failures, as a file would over a restart.
-type memoryStore struct {
+// memoryKeeper keeps rows, as a project would over a restart.
+type memoryKeeper struct {
 	mu    sync.Mutex
-	all   map[string][]time.Time
-	loads int
+	rows  []session.Row
+	loads int   // of failed logins
+	saves int   // that were not refused
+	err   error // of Save; nil: none
 }
 
-func (s *memoryStore) Load(key string) ([]time.Time, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.loads++
-	return s.all[key], nil
-}
-
-func (s *memoryStore) Save(key string, failures []time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(failures) == 0 {
-		delete(s.all, key)
-		return nil
+func (k *memoryKeeper) Load(_ context.Context, kind, owner string) (found []session.Row, _ error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if kind == session.KeptLockout {
+		k.loads++
 	}
-	s.all[key] = failures
+	for _, r := range k.rows {
+		if r.Owner == owner && (kind == "" || r.Kind == kind) {
+			found = append(found, r)
+		}
+	}
+	return found, nil
+}
+
+func (k *memoryKeeper) Save(_ context.Context, rows ...session.Row) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.err != nil {
+		return k.err
+	}
+	place := func(r session.Row) int {
+		return slices.IndexFunc(k.rows, func(o session.Row) bool { return o.Kind == r.Kind && o.Owner == r.Owner && o.Name == r.Name })
+	}
+	for _, r := range rows {
+		if i := place(r); r.Must && i >= 0 && k.rows[i].Version >= r.Version {
+			return session.ErrOutdated
+		}
+	}
+	k.saves++
+	for _, r := range rows {
+		switch i := place(r); {
+		case i < 0:
+			k.rows = append(k.rows, r)
+		case k.rows[i].Version < r.Version:
+			k.rows[i] = r
+		}
+	}
 	return nil
+}
+
+// fail has Save fail from now on, or no longer.
+func (k *memoryKeeper) fail(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.err = err
+}
+
+// of are the rows of a kind that are there.
+func (k *memoryKeeper) of(kind string) (found []session.Row) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, r := range k.rows {
+		if r.Kind == kind && len(r.Value) > 0 {
+			found = append(found, r)
+		}
+	}
+	return found
 }
 
 func TestTheLockoutGuard(t *testing.T) {
 	o := newOrigin()
 	o.handle("/login", refuse(403))
-	store := &memoryStore{all: make(map[string][]time.Time)}
+	keeper := new(memoryKeeper)
 	now := time.Unix(1e9, 0)
 	start := func() *proxy {
 		s := newSetup(t, o, bearer(t))
-		s.Failures, s.Now = store, func() time.Time { return now }
+		s.Keeper, s.Now = keeper, func() time.Time { return now }
 		s.Lockout = session.Lockout{Failures: 2, Window: time.Minute}
 		return s.start(t, o)
 	}
@@ -86,7 +130,7 @@ func TestTheLockoutGuard(t *testing.T) {
 	if n := o.count("POST /login"); n != 3 {
 		t.Errorf("%d logins were tried after a restart; want still 3", n)
 	}
-	clear(store.all) // a person unlocks
+	keeper.rows = nil // a person unlocks
 	o.handle("/login", nil)
 	p.want(p.get("/a"), 200)
 }
@@ -94,15 +138,15 @@ func TestTheLockoutGuard(t *testing.T) {
 // Loading is a file that is read: once for a login and once for its proof.
 func TestLiveAnswersDoNotAskTheStore(t *testing.T) {
 	o := newOrigin()
-	store := &memoryStore{all: make(map[string][]time.Time)}
+	keeper := new(memoryKeeper)
 	s := newSetup(t, o, bearer(t))
-	s.Failures = store
+	s.Keeper = keeper
 	p := s.start(t, o)
 	for range 20 {
 		p.want(p.get("/a"), 200)
 	}
-	if store.loads > 2 {
-		t.Errorf("%d loads for 20 live answers", store.loads)
+	if keeper.loads > 2 {
+		t.Errorf("%d loads for 20 live answers", keeper.loads)
 	}
 }
 

@@ -33,7 +33,7 @@ func (s State) String() string { return stateNames[s] }
 type session struct {
 	engine   *Engine
 	identity *identity
-	key      string // identity and macro names: names the lockout counter
+	key      lockKey
 	name     string // of the recovery, as Engine.recoveries has it
 	kin      *kin
 	recovery []*macro.Macro
@@ -57,6 +57,7 @@ type session struct {
 	mu        sync.Mutex // guards what follows
 	state     State
 	running   *recovery
+	adopted   bool // the tokens of the next generation are there
 	lastError *flow.Error
 	lastLogin time.Time
 	logins    uint64
@@ -199,7 +200,7 @@ func (s *session) finish(r *recovery, err *flow.Error) {
 	s.mu.Lock()
 	unseen := r.ahead && s.state != Recovering // nobody has met it dead
 	r.err = err
-	s.running, s.lastError = nil, err
+	s.running, s.lastError, s.adopted = nil, err, false
 	switch {
 	case err == nil:
 		// The generation rises together with the state, after the tokens:
@@ -218,6 +219,8 @@ func (s *session) finish(r *recovery, err *flow.Error) {
 	if unseen && err != nil && err.Reason != flow.ReasonClosing {
 		s.aheadFailed(err)
 	}
+	s.identity.touch()
+	s.identity.settle() // before anybody goes on with it
 	close(r.done)
 }
 
@@ -256,6 +259,7 @@ func (s *session) noteAlive(generation uint64) {
 		return
 	}
 	s.kin.proven.Store(true)
+	s.identity.touch()
 	s.mu.Lock()
 	s.barrenRun, s.distrust = 0, time.Time{}
 	s.mu.Unlock()

@@ -13,7 +13,7 @@ type counters struct {
 	requests, recoveries, logins, confirms atomic.Uint64
 	probes, ahead                          atomic.Uint64
 	dead, contradicted, passed, resends    atomic.Uint64
-	extracted                              atomic.Uint64
+	extracted, unkept                      atomic.Uint64
 }
 
 // Counts is a snapshot of what the engine has seen since it was made.
@@ -29,6 +29,7 @@ type Counts struct {
 	Confirms     uint64 `json:"confirms"`     // runs of confirm macros
 	Probes       uint64 `json:"probes"`       // runs of probes
 	Extracted    uint64 `json:"extracted"`    // tokens taken from passing answers
+	Unkept       uint64 `json:"unkept"`       // times that what changed could not be kept over a restart
 }
 
 // Counts returns a snapshot.
@@ -38,7 +39,7 @@ func (e *Engine) Counts() Counts {
 		Requests: c.requests.Load(), Dead: c.dead.Load(), Contradicted: c.contradicted.Load(),
 		Passed: c.passed.Load(), Resends: c.resends.Load(), Recoveries: c.recoveries.Load(),
 		Logins: c.logins.Load(), Confirms: c.confirms.Load(), Extracted: c.extracted.Load(),
-		Probes: c.probes.Load(), Ahead: c.ahead.Load(),
+		Probes: c.probes.Load(), Ahead: c.ahead.Load(), Unkept: c.unkept.Load(),
 	}
 }
 

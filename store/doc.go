@@ -24,7 +24,4 @@
 //
 // It does not know what sessions or rules mean, draws no conclusions from flows,
 // and never touches the network but for PostgreSQL.
-//
-// [Failures] and [Codes] are older than projects: small files for commands that
-// have none.
 package store

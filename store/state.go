@@ -178,11 +178,11 @@ func (s *Store) putAll(ctx context.Context, tx *sql.Tx, put *sql.Stmt, rows []Ro
 // place is what a row's value is sealed for.
 func (r *Row) place() string { return "state\x00" + r.Kind + "\x00" + r.Owner + "\x00" + r.Name }
 
-// Load returns the rows of an owner, of one kind or for "" of all, removed ones
-// left out.
+// Load returns the rows of an owner, of one kind or for "" of all. Removed ones
+// are among them as long as they are remembered, with no value.
 func (s *Store) Load(ctx context.Context, kind, owner string) (rows []Row, err error) {
 	found, err := s.read.QueryContext(ctx, s.dialect.sql(`SELECT kind, owner, name, version, fence, value FROM state
-		WHERE owner = ? AND (kind = ? OR ? = '') AND length(value) > 0 ORDER BY kind, name`), owner, kind, kind)
+		WHERE owner = ? AND (kind = ? OR ? = '') ORDER BY kind, name`), owner, kind, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -195,8 +195,10 @@ func (s *Store) Load(ctx context.Context, kind, owner string) (rows []Row, err e
 			return nil, err
 		}
 		r.Version, r.Fence = uint64(version), uint64(fence)
-		if r.Value, err = s.box.Open(nil, sealed, r.place()); err != nil {
-			return nil, err
+		if len(sealed) > 0 {
+			if r.Value, err = s.box.Open(nil, sealed, r.place()); err != nil {
+				return nil, err
+			}
 		}
 		rows = append(rows, r)
 	}

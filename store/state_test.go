@@ -21,6 +21,9 @@ func load(t *testing.T, s *store.Store, kind, owner string) map[string]string {
 	}
 	got := make(map[string]string)
 	for _, r := range rows {
+		if len(r.Value) == 0 {
+			continue
+		}
 		got[r.Name] = fmt.Sprintf("%s %d/%d", r.Value, r.Fence, r.Version)
 	}
 	return got

@@ -17,11 +17,11 @@ func (o *deriveOptions) recordBrowser(cmd *cobra.Command, address string) error 
 	if !cmd.Flags().Changed("listen") {
 		o.entry.listen = []string{"127.0.0.1:0"} // the window has a port of its own
 	}
-	h, closeTrace, err := o.start(cmd)
+	h, closeAll, err := o.start(cmd)
 	if err != nil {
 		return err
 	}
-	defer closeTrace()
+	defer closeAll()
 	defer h.Close()
 	running, stop := context.WithCancel(context.WithoutCancel(cmd.Context()))
 	defer stop()

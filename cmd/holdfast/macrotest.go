@@ -87,6 +87,10 @@ func (o *deriveOptions) try(cmd *cobra.Command, name, identity string, inputs []
 	if err != nil {
 		return nil, c, err
 	}
+	if c.Store, err = openProject(cmd); err != nil { // for the one-time codes that were used
+		return nil, c, err
+	}
+	defer c.Store.Close()
 	result, err := holdfast.TryMacro(cmd.Context(), c, name, identity, given)
 	return result, c, err
 }

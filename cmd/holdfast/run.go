@@ -52,11 +52,11 @@ change nothing.`,
 }
 
 func run(cmd *cobra.Command, o *options, args []string, maxLost uint64, report string) error {
-	h, closeTrace, err := o.start(cmd)
+	h, closeAll, err := o.start(cmd)
 	if err != nil {
 		return err
 	}
-	defer closeTrace()
+	defer closeAll()
 	defer h.Close()
 	dir, err := os.MkdirTemp("", "holdfast-run-*")
 	if err != nil {

@@ -78,11 +78,11 @@ func serve(cmd *cobra.Command, o *options) error {
 		return err
 	}
 	o.ask = terminalAsker(cmd)
-	h, closeTrace, err := o.start(cmd)
+	h, closeAll, err := o.start(cmd)
 	if err != nil {
 		return err
 	}
-	defer closeTrace()
+	defer closeAll()
 	defer h.Close()
 	dir, _ := home(cmd)
 	for _, place := range h.Places() {
@@ -126,9 +126,9 @@ func (o *options) config(cmd *cobra.Command) (c holdfast.Config, err error) {
 	return c, nil
 }
 
-// start makes the proxy that the flags describe. closeTrace must be called
-// after the proxy is closed.
-func (o *options) start(cmd *cobra.Command) (h *holdfast.Holdfast, closeTrace func(), err error) {
+// start makes the proxy that the flags describe. closeAll must be called after
+// the proxy is closed.
+func (o *options) start(cmd *cobra.Command) (h *holdfast.Holdfast, closeAll func(), err error) {
 	c, err := o.config(cmd)
 	if err != nil {
 		return nil, nil, err
@@ -137,7 +137,7 @@ func (o *options) start(cmd *cobra.Command) (h *holdfast.Holdfast, closeTrace fu
 		return nil, nil, err
 	}
 	c.Record = o.record.recording
-	closeTrace = func() {}
+	closeTrace := func() {}
 	switch o.trace {
 	case "":
 	case "-":
@@ -149,16 +149,21 @@ func (o *options) start(cmd *cobra.Command) (h *holdfast.Holdfast, closeTrace fu
 		}
 		c.Trace, closeTrace = f, func() { f.Close() }
 	}
-	if h, err = holdfast.New(c); err != nil {
+	if c.Store, err = openProject(cmd); err != nil {
 		closeTrace()
+		return nil, nil, err
+	}
+	closeAll = func() { c.Store.Close(); closeTrace() }
+	if h, err = holdfast.New(c); err != nil {
+		closeAll()
 		return nil, nil, err
 	}
 	if err = o.checkExports(h); err != nil {
 		h.Close()
-		closeTrace()
+		closeAll()
 		return nil, nil, err
 	}
-	return h, closeTrace, nil
+	return h, closeAll, nil
 }
 
 // load reads a configuration and prints what is wrong with it.

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-proxy/holdfast/store"
+	"github.com/holdfast-proxy/holdfast/session"
 )
 
 func sessionCommand() *cobra.Command {
@@ -23,15 +23,16 @@ names none.`,
 		Example: "  holdfast session unlock alice",
 		Args:    usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, err := home(cmd)
+			project, err := openProject(cmd)
 			if err != nil {
 				return err
 			}
+			defer project.Close()
 			name := ""
 			if len(args) > 0 {
 				name = args[0]
 			}
-			n, err := store.OpenFailures(dir).Forget(name + "\x00")
+			n, err := project.Forget(cmd.Context(), session.KeptLockout, session.OwnerOf(name, 0))
 			if err != nil {
 				return err
 			}

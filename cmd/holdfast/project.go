@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-proxy/holdfast/store"
+)
+
+// addProject adds the flags that say what survives a restart, and where.
+func addProject(root *cobra.Command) {
+	f := root.PersistentFlags()
+	f.String("project", "", "`name` of the project in the home directory that sessions, tokens, cookies and counts are kept in over a restart (default default)")
+	f.String("store", "", "file of a project elsewhere, or postgres://… `DSN` of one that several nodes share")
+}
+
+// openProject opens the project that the flags name. It must be closed.
+func openProject(cmd *cobra.Command) (*store.Store, error) {
+	dir, err := home(cmd)
+	if err != nil {
+		return nil, err
+	}
+	name, _ := cmd.Flags().GetString("project")
+	dsn, _ := cmd.Flags().GetString("store")
+	switch {
+	case dsn != "" && name != "":
+		return nil, usageError{fmt.Errorf("--project names a project in the home directory, and --store one elsewhere: give one of them")}
+	case name == "":
+		name = "default"
+	case !regexp.MustCompile(`^[\pL\pN_][\pL\pN_.-]{0,99}$`).MatchString(name):
+		return nil, usageError{fmt.Errorf("--project %q: a name is letters, digits, and after the first also . _ or -; a file elsewhere is --store FILE", name)}
+	}
+	if dsn == "" {
+		dsn = filepath.Join(dir, name+".db")
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("the home directory cannot be made: %w; name another with --home", err)
+	}
+	key, err := store.Key(dir)
+	if err != nil {
+		return nil, err
+	}
+	warn := cmd.ErrOrStderr()
+	return store.Open(cmd.Context(), store.Options{DSN: dsn, Key: key,
+		Warn: func(format string, args ...any) { fmt.Fprintf(warn, "holdfast: "+format+"\n", args...) }})
+}
