@@ -83,7 +83,7 @@ func browserSocket(t *testing.T, o testenv.Origin) {
 		"--proxy-server=http://"+w.h.Addr(), "--proxy-bypass-list=<-loopback>", strings.Replace(page.URL, "127.0.0.1", "localhost", 1)) // which no rule covers
 	var output syncBuffer
 	browser.Stdout, browser.Stderr = &output, &output
-	browser.WaitDelay = 5 * time.Second
+	browser.WaitDelay = time.Minute // its children write into the directory until they end
 	if err := browser.Start(); err != nil {
 		t.Fatalf("%v (.ci/tools installs it)", err)
 	}
