@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -213,21 +214,25 @@ func TestManyWebSocketsOnOneConnection(t *testing.T) {
 	opened := make(chan struct{}, streams)
 	for i := range streams {
 		go func() {
+			err := fmt.Errorf("stream %d did not open", i)
+			open := sync.OnceFunc(func() { opened <- struct{}{} })
+			defer func() { // also where open2 ends the goroutine
+				open()
+				errs <- err
+			}()
 			s, status := w.open2(conn, "/ws")
 			if s == nil {
-				opened <- struct{}{}
-				errs <- fmt.Errorf("stream %d: %d", i, status)
+				err = fmt.Errorf("stream %d: %d", i, status)
 				return
 			}
-			err := s.say(strings.Repeat("x", 2000+i))
-			opened <- struct{}{}
+			err = s.say(strings.Repeat("x", 2000+i))
+			open()
 			if err == nil {
 				op, _, failed := s.frame()
 				if err = failed; err == nil && op != ws.OpClose {
 					err = fmt.Errorf("stream %d: %v", i, op)
 				}
 			}
-			errs <- err
 		}()
 	}
 	for range streams {

@@ -268,7 +268,8 @@ func TestWebSocketsThatDieTogetherCauseOneLogin(t *testing.T) {
 				round <- struct{}{}
 				if err != nil {
 					t.Errorf("client %d, life %d: %v", n, life, err)
-					return
+					<-goOn[life] // the others wait for it
+					continue
 				}
 				if _, _, err := conn.Read(ctx); websocket.CloseStatus(err) != testenv.CloseDead {
 					t.Errorf("client %d, life %d ended with %v", n, life, err)
