@@ -89,7 +89,7 @@ func (h *Holdfast) serveBrowser(ctx context.Context, identity string, handler fl
 	if err != nil {
 		return "", nil, fmt.Errorf("no port for the browser: %w", err)
 	}
-	c := h.proxyConfig(h.record.ours(handler))
+	c := h.proxyConfig(h.record.ours(h.history.stage(handler)))
 	c.Tool, c.Password = ToolBrowser, ""
 	c.Limits.Connections = 1000
 	server := proxy.New(c)

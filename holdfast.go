@@ -90,6 +90,9 @@ type Config struct {
 	Store *store.Store
 	// Record keeps what clients send and are answered. nil: nothing is kept.
 	Record *Recording
+	// History is what is kept of flows in Store: HistoryOff, HistoryHeads or
+	// HistoryFull; "" is what File says.
+	History string
 }
 
 // Holdfast is a running proxy: New, then Run, then Close.
@@ -105,6 +108,7 @@ type Holdfast struct {
 	listeners []net.Listener
 	ids       *flow.IDs
 	record    *recorder
+	history   *historian
 	closed    sync.Once
 }
 
@@ -159,7 +163,10 @@ func newCore(c Config) (*Holdfast, error) {
 		Ways: ways(c.File.Ways, c.Upstream), Limits: poolLimits(c.File)})
 	h.throttle = throttle(c.File.Ways.Throttle)
 	var err error
-	if h.engine, err = h.newEngine(); err != nil {
+	if h.history, err = newHistorian(c); err == nil {
+		h.engine, err = h.newEngine()
+	}
+	if err != nil {
 		h.Close()
 		return nil, err
 	}
@@ -184,7 +191,7 @@ func (h *Holdfast) proxyConfig(handler flow.Handler) proxy.Config {
 
 		Password:    h.password(),
 		Tunnel:      h.tunnel,
-		Tunnelled:   h.record.tunnelled,
+		Tunnelled:   func(f *flow.Flow) { h.history.tunnelled(f); h.record.tunnelled(f) },
 		PassThrough: h.passThrough(),
 		Limits:      proxy.Limits{Connections: maxConnections(c.File.Limits.Connections), LargeHeads: c.File.Limits.LargeHeads},
 	}
@@ -195,6 +202,7 @@ func (h *Holdfast) proxyConfig(handler flow.Handler) proxy.Config {
 func (h *Holdfast) pipeline() flow.Handler {
 	stages := []flow.Stage{
 		h.record.stage,        // every flow is counted, and its trace written, when it ends
+		h.history.stage,       // and goes to the project
 		h.engine.Direct,       // what the client says about this one request, taken out of it
 		h.identify,            // who speaks, where the client did not say
 		h.config.Record.stage, // what the client did, where that is recorded
@@ -208,7 +216,7 @@ func (h *Holdfast) pipeline() flow.Handler {
 }
 
 // own is where the engine's own requests go: recorded, but past the rules.
-func (h *Holdfast) own() flow.Handler { return h.record.stage(h.sending()) }
+func (h *Holdfast) own() flow.Handler { return h.record.stage(h.history.stage(h.sending())) }
 
 // sending is the end of both: find credentials, wait for a turn, and send.
 func (h *Holdfast) sending() flow.Handler { return h.authenticate(h.throttle.Stage(h.send)) }
@@ -299,6 +307,7 @@ func (h *Holdfast) Close() {
 		}
 		h.pool.Close()
 		h.record.close()
+		h.history.close()
 	})
 }
 

@@ -3,6 +3,7 @@ package holdfast
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,16 +42,8 @@ type recorded struct {
 	origin   string
 	request  *wire.Request
 	response *wire.Response
-	sent     tapped
-	got      tapped
-}
-
-// tapped is the beginning of a body, as it stood on the wire. The recording's
-// lock guards it: a request's body may be read beyond its flow's end.
-type tapped struct {
-	raw     []byte
-	cut     bool
-	chunked bool
+	sent     *tapped // nil: there is no body
+	got      *tapped
 }
 
 // stage has the recording see what passes. It stands before the rules: a
@@ -64,18 +57,23 @@ func (r *Recording) stage(next flow.Handler) flow.Handler {
 			return next(ctx, f)
 		}
 		x := &recorded{began: f.Start, origin: strings.TrimSuffix(f.Origin.URL(nil), "/"), request: f.Request.Clone()}
-		if f.RequestBody != nil {
-			x.sent.chunked = f.RequestBody.Framing().Kind == wire.Chunked
-			f.RequestBody = &tap{Body: f.RequestBody, into: &x.sent, all: r}
-		}
+		x.sent = listenTo(&f.RequestBody, MaxRecordedBody, r.hold)
 		f.OnEnd(func(f *flow.Flow) { r.keep(x, f) })
 		err := next(ctx, f)
-		if f.ResponseBody != nil {
-			x.got.chunked = f.ResponseBody.Framing().Kind == wire.Chunked
-			f.ResponseBody = &tap{Body: f.ResponseBody, into: &x.got, all: r}
-		}
+		x.got = listenTo(&f.ResponseBody, MaxRecordedBody, r.hold)
 		return err
 	}
+}
+
+// hold takes room for bytes of a body.
+func (r *Recording) hold(n int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.bytes+n > r.most() {
+		return false
+	}
+	r.bytes += n
+	return true
 }
 
 func (r *Recording) keep(x *recorded, f *flow.Flow) {
@@ -113,19 +111,15 @@ func (r *Recording) Missed() int {
 // Exchanges lists what has ended so far, in the order in which it began.
 func (r *Recording) Exchanges() []convert.Exchange {
 	r.mu.Lock()
-	kept := make([]recorded, len(r.kept))
-	for i, x := range r.kept {
-		kept[i] = *x
-	}
+	kept := slices.Clone(r.kept)
 	r.mu.Unlock()
 	var all []convert.Exchange
-	for i := range kept {
-		x := &kept[i]
+	for _, x := range kept {
 		e, err := convert.Of(x.origin, x.request, x.sent.payload(), x.response, x.got.payload())
 		if err != nil {
 			continue // a request that no file could hold, such as one without a host
 		}
-		e.Time, e.BodyMissing = x.began, x.got.cut
+		e.Time, e.BodyMissing = x.began, x.got.partial()
 		at := len(all)
 		for at > 0 && all[at-1].Time.After(e.Time) {
 			at--
@@ -143,56 +137,4 @@ func (r *Recording) Exchanges() []convert.Exchange {
 // WriteHAR writes what has ended so far as HAR 1.2, with its secrets.
 func (r *Recording) WriteHAR(w io.Writer, version string) error {
 	return convert.WriteHAR(w, version, r.Exchanges())
-}
-
-// payload is the body without chunks.
-func (t *tapped) payload() []byte {
-	if t.chunked {
-		payload, _, _ := wire.DecodeChunked(t.raw, MaxRecordedBody) // what was good of it
-		return payload
-	}
-	return t.raw
-}
-
-// tap keeps the beginning of a body that passes.
-type tap struct {
-	wire.Body
-	into *tapped
-	all  *Recording
-}
-
-// Next is the body's own.
-func (t *tap) Next() ([]byte, error) {
-	piece, err := t.Body.Next()
-	t.all.mu.Lock()
-	defer t.all.mu.Unlock()
-	switch keep := min(len(piece), MaxRecordedBody-len(t.into.raw)); {
-	case keep < len(piece) || t.all.bytes+int64(keep) > t.all.most():
-		t.into.cut = true
-	case !t.into.cut:
-		t.into.raw = append(t.into.raw, piece...)
-		t.all.bytes += int64(keep)
-	}
-	t.into.cut = t.into.cut || err != nil && err != io.EOF
-	return piece, err
-}
-
-// Ready, Interrupt and Last are what some bodies offer beside Body: see where
-// they are asked for.
-func (t *tap) Ready() bool {
-	w, waits := t.Body.(interface{ Ready() bool })
-	return !waits || w.Ready()
-}
-
-// Interrupt ends a Next that waits.
-func (t *tap) Interrupt() {
-	if i, ok := t.Body.(interface{ Interrupt() }); ok {
-		i.Interrupt()
-	}
-}
-
-// Last reports whether the piece that Next has just returned was the last.
-func (t *tap) Last() bool {
-	last, ok := t.Body.(interface{ Last() bool })
-	return ok && last.Last()
 }

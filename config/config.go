@@ -48,6 +48,7 @@ type File struct {
 	AutoInject  bool
 	Lockout     Lockout
 	Limits      Limits
+	History     History
 	CookieJar   CookieJar
 	// Credentials are the headers that are taken out of anonymous requests;
 	// nil when the file names none.
@@ -163,6 +164,7 @@ func Parse(name string, src []byte, o Options) (*File, Warnings, error) {
 	draft := fileDraft{
 		autoExtract: true, autoInject: true, autoPass: true,
 		program: Program{AtOnce: DefaultBrowsers},
+		history: newHistoryDraft(),
 		lockout: Lockout{Failures: DefaultLockoutFailures, Window: DefaultLockoutWindow},
 		limits: Limits{ResendBody: DefaultResendBody, MemoryBody: DefaultMemoryBody, EditedBody: DefaultEditedBody, JudgedBody: DefaultJudgedBody,
 			Hold: DefaultHold, Wait: DefaultWait, Unreachable: DefaultUnreachable,

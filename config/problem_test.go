@@ -59,7 +59,7 @@ func TestProblemsAsJSON(t *testing.T) {
    "line": 1,
    "column": 1,
    "what": "the file has no key \"rulez\"",
-   "next": "did you mean \"rules\"? the keys of this version are variables, identities, macros, rules, scope, protect, anonymous, auto_extract, auto_inject, framing, cookie_jar, lockout, limits, listen, proxy_password, pass_through, auto_pass_through, browsers, browser, upstream, direct, resolve, origins, timeouts, throttle",
+   "next": "did you mean \"rules\"? the keys of this version are variables, identities, macros, rules, scope, protect, anonymous, auto_extract, auto_inject, framing, cookie_jar, lockout, limits, listen, proxy_password, pass_through, auto_pass_through, history, browsers, browser, upstream, direct, resolve, origins, timeouts, throttle",
    "excerpt": "rulez: []",
    "caret": 1
   }

@@ -16,7 +16,7 @@ import (
 func (d *decoder) compile(name string, f *fileDraft) *File {
 	file := &File{
 		Name: name, Variables: variableMap(f.variables), Identities: make(map[string]Identity),
-		AutoExtract: f.autoExtract, AutoInject: f.autoInject, Lockout: f.lockout, Limits: f.limits,
+		AutoExtract: f.autoExtract, AutoInject: f.autoInject, Lockout: f.lockout, Limits: f.limits, History: f.history.History,
 		Ways: f.ways,
 	}
 	file.Framing, _ = wire.ParsePolicy(f.framing.s) // other words were reported

@@ -60,7 +60,7 @@ func tables() map[string][]string {
 		tableUpdate: fieldNames(updateFields()),
 		tablePreset: fieldNames(presetFields()), tableLockout: fieldNames(lockoutFields()),
 		tableLimits: fieldNames(limitsFields()), tableListener: fieldNames(listenerFields()),
-		tableJar:       fieldNames(jarFields()),
+		tableJar: fieldNames(jarFields()), tableHistory: fieldNames(historyFields()),
 		tableAnonymous: fieldNames(anonymousFields()),
 	})
 	return all
@@ -79,6 +79,7 @@ type fileDraft struct {
 	framing     word
 	lockout     Lockout
 	limits      Limits
+	history     historyDraft
 	ways        Ways
 	origins     []originDraft
 	listeners   []listenerDraft
@@ -141,7 +142,7 @@ func fileFields() []field[fileDraft] {
 		{"proxy_password", "", single("proxy_password", func(f *fileDraft) *word { return &f.password })},
 		{"pass_through", "", words("pass_through", func(f *fileDraft) *[]word { return &f.passThrough })},
 		{"auto_pass_through", "", flag("auto_pass_through", func(f *fileDraft) *bool { return &f.autoPass })},
-	}, browserKeys(), wayKeys())
+	}, historyKeys(), browserKeys(), wayKeys())
 }
 
 // each reads a list of mappings. prepare, where there is one, sets defaults.

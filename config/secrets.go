@@ -58,7 +58,7 @@ func knownKeys() map[string]bool {
 func containers() []string {
 	return []string{"", "macros", "steps", "extract", "rules", "scope", "validation", "check_type", "confirm", "probe", "proactive",
 		"token_updates", "actions", "set_header", "set_param", "check_session", "use_cookies", "if_invalid", "source", "params", "lockout", "limits", "listen",
-		"cookie_jar", "upstream", "resolve", "origins", "certificate", "timeouts", "throttle"}
+		"cookie_jar", "upstream", "resolve", "origins", "certificate", "timeouts", "throttle", "history"}
 }
 
 // commentIn is where a comment may begin, -1 when none does. A # inside of

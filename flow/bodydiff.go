@@ -19,6 +19,10 @@ const (
 // nil ones say that the body is sent as it came.
 func (f *Flow) EditedBody(was, is []byte) { f.bodyWas, f.bodyIs = was, is }
 
+// SentBody is the payload of the request's body as it was last sent, where that
+// is not what the client wrote. It is valid until the flow has ended.
+func (f *Flow) SentBody() (payload []byte, edited bool) { return f.bodyIs, f.bodyIs != nil }
+
 // bodyChange is the line about an edited body: its length before and now, and
 // 128 bytes on either side of what is new, as far as that stands in the first
 // 16 KiB. Of forms, JSON, XML and multipart bodies it shows the names; of

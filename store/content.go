@@ -83,6 +83,10 @@ func (e *encoder) head(h *wire.Head) {
 		e.bytes(h.Bytes())
 		return
 	}
+	e.fields(h)
+}
+
+func (e *encoder) fields(h *wire.Head) {
 	e.byte(headFields)
 	e.uint(uint64(h.NumFields()))
 	for i := range h.NumFields() {
@@ -122,10 +126,10 @@ func (e *encoder) body(b *Body) {
 	e.bits(b.Cut, b.Broken)
 	e.byte(byte(b.Kind))
 	e.uint(uint64(b.Size))
-	if b.Trailers == nil {
+	if b.Trailers == nil || b.Trailers.NumFields() == 0 {
 		e.byte(headNone)
 	} else {
-		e.head(b.Trailers)
+		e.fields(b.Trailers)
 	}
 	if place == bodyHere {
 		e.bytes(b.Raw)

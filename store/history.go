@@ -37,6 +37,8 @@ type HistoryOptions struct {
 	QueueBytes int64
 	// MaxBody is how many bytes of a body are kept, as it stood on the wire.
 	MaxBody int64
+	// Retention is looked after every minute.
+	Retention Retention
 	// Node says who writes, where several do.
 	Node string
 }
@@ -56,25 +58,27 @@ type HistoryStats struct {
 // History writes flows behind the traffic's back. Any goroutine may call its
 // methods; none of them waits for the disk but Flush and Close.
 type History struct {
-	s       *Store
-	o       HistoryOptions
-	zip     *zstd.Encoder
-	entries chan *entry
-	flushes chan chan struct{}
-	stop    chan struct{} // closed: write what is there, then end
-	done    chan struct{}
-	ctx     context.Context // ends when Close will not wait any longer
-	cancel  context.CancelFunc
-	once    sync.Once
+	s         *Store
+	o         HistoryOptions
+	zip       *zstd.Encoder
+	entries   chan *entry
+	flushes   chan chan struct{}
+	stop      chan struct{} // closed: write what is there, then end
+	done      chan struct{}
+	ctx       context.Context // ends when Close will not wait any longer
+	cancel    context.CancelFunc
+	once      sync.Once
+	retaining sync.WaitGroup
 
 	held                      atomic.Int64 // bytes
 	waiting                   atomic.Int64 // flows
 	written, dropped, missing atomic.Uint64
 
-	mu      sync.Mutex // guards closed, failing and full
+	mu      sync.Mutex // guards the rest but for the writer's own
 	closed  bool
 	failing string
 	full    bool // dropping: it was said
+	kept    bool // old flows cannot be deleted: likewise
 
 	block    *block // is filled; the writer's own
 	reserved numbers
@@ -101,6 +105,9 @@ func (s *Store) StartHistory(o HistoryOptions) (*History, error) {
 	if err := s.adopt(h); err != nil {
 		h.cancel()
 		return nil, err
+	}
+	if o.Retention != (Retention{}) {
+		h.retaining.Go(h.retain)
 	}
 	go h.run()
 	return h, nil
@@ -208,6 +215,7 @@ func (h *History) Close() error {
 		<-h.done
 		late.Stop()
 		h.cancel()
+		h.retaining.Wait()
 		h.s.adopted(h)
 	})
 	if n := h.dropped.Load(); n > 0 {

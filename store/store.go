@@ -201,7 +201,7 @@ func (s *Store) check(ctx context.Context) error {
 		return err
 	}
 	if string(has) != string(sum[:]) {
-		return ErrKey
+		return fmt.Errorf("%w: use the --home that it was made with, or put that one's %s in the place of this one's", ErrKey, KeyFile)
 	}
 	return nil
 }

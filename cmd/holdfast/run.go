@@ -44,6 +44,7 @@ change nothing.`,
 		},
 	}
 	o.add(cmd)
+	o.history.add(cmd)
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().StringVar(&o.tool, "tool", "", "`label` of the command's requests, for rules that are for some tools only")
 	cmd.Flags().Uint64Var(&maxLost, "max-lost", 0, "dead or refused answers that are still no failure")

@@ -29,6 +29,7 @@ type options struct {
 	cookiesOut []string
 	exports    []cookiesOut
 	record     recordOptions
+	history    historyOptions
 
 	ask func(context.Context, holdfast.Question) (string, error)
 }
@@ -70,6 +71,8 @@ that this runs in; without one, serve does not begin.`,
 	o.add(cmd)
 	o.entry.add(cmd)
 	o.record.add(cmd)
+	o.history.always = true
+	o.history.add(cmd)
 	return cmd
 }
 
@@ -134,6 +137,9 @@ func (o *options) start(cmd *cobra.Command) (h *holdfast.Holdfast, closeAll func
 		return nil, nil, err
 	}
 	if err = o.entry.apply(&c); err != nil {
+		return nil, nil, err
+	}
+	if err = o.history.apply(cmd, &c); err != nil {
 		return nil, nil, err
 	}
 	c.Record = o.record.recording

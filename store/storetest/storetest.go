@@ -28,9 +28,12 @@ type Project struct{ DSN string }
 
 // Each runs a test with a project of both kinds.
 func Each(t *testing.T, test func(t *testing.T, p Project)) {
-	t.Run("sqlite", func(t *testing.T) { test(t, Project{filepath.Join(t.TempDir(), "project.db")}) })
+	t.Run("sqlite", func(t *testing.T) { test(t, File(t)) })
 	t.Run("postgres", func(t *testing.T) { test(t, Project{Postgres(t)}) })
 }
+
+// File is a project that is a file of this test.
+func File(t testing.TB) Project { return Project{filepath.Join(t.TempDir(), "project.db")} }
 
 // Open opens the project, with a key of zeros where o has none. It is closed
 // when the test ends, if not before.
