@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/holdfast-proxy/holdfast/httpql"
+	"github.com/holdfast-proxy/holdfast/store/index"
 )
 
 const (
@@ -21,14 +24,9 @@ type block struct {
 	flows    int64
 	bytes    int64
 	full     bool
-	request  signature
-	response signature
-}
-
-// A signature is what a block says of its text without telling it.
-type signature interface {
-	Full() bool
-	Bytes() []byte
+	request  index.Signature
+	response index.Signature
+	unsigned bool // a flow is not in the signatures
 }
 
 // numbers are block numbers of this process alone.
@@ -81,9 +79,43 @@ func (h *History) place(ctx context.Context, e *entry) error {
 	}
 	e.block, e.id = h.block, h.block.number*blockFlows+h.block.flows
 	e.sealed = h.s.box.Seal(nil, h.zip.EncodeAll(e.content.b, nil), flowPlace(e.id))
+	h.sign(e)
 	h.block.flows++
 	h.block.bytes += int64(len(e.sealed))
 	return nil
+}
+
+// sign adds a flow to the signatures of its block, as a search will read it.
+func (h *History) sign(e *entry) {
+	stored, err := decodeContent(e.content.b)
+	if err != nil || len(stored.refs) != len(e.content.large) {
+		h.block.unsigned = true
+		return
+	}
+	for i, b := range e.content.large {
+		stored.refs[i].body.Raw = b.Raw
+	}
+	record, table := stored.Record(), h.s.signs()
+	h.block.request.Add(table, record, httpql.Request)
+	h.block.response.Add(table, record, httpql.Response)
+	h.block.full = h.block.request.Full() || h.block.response.Full()
+}
+
+// signs gives the trigrams of the project their bits.
+func (s *Store) signs() *index.Table {
+	s.trigrams.Do(func() {
+		key := s.box.Sum([]byte("signature"))
+		s.bits, _ = index.NewTable(key[:]) // 32 bytes are a key
+	})
+	return s.bits
+}
+
+// signatures are those of a block as columns: NULL where they are not known.
+func (b *block) signatures() (request, response any) {
+	if b.unsigned {
+		return nil, nil
+	}
+	return b.request.Append([]byte{}), b.response.Append([]byte{})
 }
 
 // flowPlace and bodyPlace are what a content is sealed for.
@@ -181,24 +213,17 @@ func (h *History) insert(ctx context.Context, group []*entry) error {
 		}
 	}
 	for _, b := range blocks {
+		request, response := b.signatures()
 		// The process that fills a block is the only one, so that its own
 		// account of it is the whole.
 		_, err := tx.ExecContext(ctx, h.s.dialect.sql(`INSERT INTO blocks (block, flows, bytes, request, response) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (block) DO UPDATE SET flows = excluded.flows, bytes = excluded.bytes, request = excluded.request, response = excluded.response`),
-			b.number, b.flows, b.bytes, signed(b.request), signed(b.response))
+			b.number, b.flows, b.bytes, request, response)
 		if err != nil {
 			return err
 		}
 	}
 	return tx.Commit()
-}
-
-// signed is a signature as a column; NULL without one.
-func signed(s signature) any {
-	if s == nil {
-		return nil
-	}
-	return s.Bytes()
 }
 
 // insertRows inserts rows, many in a statement; those that are there stay.

@@ -21,6 +21,7 @@ import (
 	"github.com/pressly/goose/v3/lock"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
+	"github.com/holdfast-proxy/holdfast/store/index"
 	"github.com/holdfast-proxy/holdfast/store/seal"
 )
 
@@ -62,6 +63,9 @@ type Store struct {
 	unzip   *zstd.Decoder
 	warn    func(format string, args ...any)
 	saves   saves
+
+	trigrams sync.Once // makes bits
+	bits     *index.Table
 
 	mu      sync.Mutex // guards history
 	history *History   // nil: none is written

@@ -122,6 +122,40 @@ func (t *Table) blocks(side httpql.Side, x texts) Blocks {
 	return Blocks{kind: x.kind}
 }
 
+// codes is the condition on the statuses of responses. One that successes fulfil
+// leaves out no block and is not asked.
+func (t *Table) codes(n *httpql.Node) Blocks {
+	low, high := int64(0), int64(999)
+	switch n.Op {
+	case httpql.Eq:
+		if n.Number < low || n.Number > high {
+			return Blocks{kind: blocksNone}
+		}
+		return Blocks{kind: blocksHas, side: httpql.Response, grams: t.status(n.Number)}
+	case httpql.Gt:
+		low = min(n.Number, high) + 1
+	case httpql.Gte:
+		low = min(n.Number, high+1)
+	case httpql.Lt:
+		high = min(n.Number-1, high)
+	case httpql.Lte:
+		high = min(n.Number, high)
+	default:
+		return Blocks{}
+	}
+	if low > high {
+		return Blocks{kind: blocksNone}
+	}
+	var of []Blocks
+	for class := low / 100; class <= high/100; class++ {
+		if class == 2 {
+			return Blocks{}
+		}
+		of = append(of, Blocks{kind: blocksHas, side: httpql.Response, grams: t.class(class * 100)})
+	}
+	return joinBlocks(blocksOr, of)
+}
+
 // grams are the bits of the trigrams of a text, each once.
 func (t *Table) grams(text string) []uint16 {
 	var grams []uint16

@@ -36,11 +36,10 @@ func columnOf(n *httpql.Node) (is, odd cond, known bool) {
 	case httpql.RespCode:
 		return whereAnswered(number("status", n)), exact, true
 	case httpql.RespRoundtrip:
-		is, odd = span("sent", "answered", n)
-		return whereAnswered(is), whereAnswered(odd), true
+		unknown := where("(sent = 0 OR answered = 0)")
+		return whereAnswered(number("((answered - sent) / 1000)", n)), whereAnswered(unknown), true
 	case httpql.FlowDuration:
-		is, odd = span("at", "ended", n)
-		return is, odd, true
+		return number("((ended - at) / 1000)", n), exact, true
 	case httpql.ReqCreatedAt:
 		return created(n), exact, true
 	case httpql.SessionState:
@@ -75,15 +74,6 @@ func whereAnswered(c cond) cond { return where("("+answered+" AND "+c.sql+")", c
 func number(column string, n *httpql.Node) cond {
 	op := map[httpql.Op]string{httpql.Eq: "=", httpql.Ne: "<>", httpql.Gt: ">", httpql.Gte: ">=", httpql.Lt: "<", httpql.Lte: "<="}[n.Op]
 	return where("("+column+" "+op+" ?)", n.Number)
-}
-
-// span compares the milliseconds between two columns. They have microseconds,
-// and the content nanoseconds: where a microsecond may decide, that is odd, and
-// where one of the times is not known.
-func span(from, to string, n *httpql.Node) (is, odd cond) {
-	between := "(" + to + " - " + from + ")"
-	odd = where("(" + from + " = 0 OR " + to + " = 0 OR " + between + " < 2 OR " + between + " % 1000 IN (0, 999))")
-	return number("("+between+" / 1000)", n), odd
 }
 
 // created compares the time in microseconds with one in milliseconds.

@@ -7,7 +7,8 @@
 // stands there is none. The bit of a trigram is drawn by the project's key
 // ([Table]), so that whoever has the bitmaps without the key cannot look up
 // texts in them. What they do tell: how many different trigrams a block has,
-// which bits are frequent, and which blocks are alike.
+// which bits are frequent, and which blocks are alike. The status codes of the
+// responses have bits there, too.
 //
 // [NewPlan] takes a query apart into a condition on the clear columns of a flow,
 // and one on the signatures of its block. Both are bounds: they let through every

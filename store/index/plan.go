@@ -1,6 +1,7 @@
 package index
 
 import (
+	"math"
 	"strings"
 
 	"github.com/holdfast-proxy/holdfast/httpql"
@@ -17,6 +18,9 @@ type Plan struct {
 	// empty, with ? for each of Args.
 	Where string
 	Args  []any
+	// From and To bound the column at, in microseconds: from From on, before To.
+	// Where says it, too.
+	From, To int64
 	// Blocks is the condition on the signatures.
 	Blocks Blocks
 	// None reports that the query is true of no flow.
@@ -28,6 +32,7 @@ func NewPlan(t *Table, q *httpql.Query) Plan {
 	p := planner{table: t, left: maxClauses}
 	c, b := p.bound(q.Root(), true)
 	plan := Plan{Where: c.sql, Args: c.args, Blocks: b, None: c.kind == condNever || b.kind == blocksNone}
+	plan.From, plan.To = times(q.Root(), math.MinInt64, math.MaxInt64)
 	switch c.kind {
 	case condAlways:
 		plan.Where = "1 = 1"
@@ -35,6 +40,21 @@ func NewPlan(t *Table, q *httpql.Query) Plan {
 		plan.Where = "1 = 0"
 	}
 	return plan
+}
+
+// times are those between which a flow must begin.
+func times(n *httpql.Node, from, to int64) (int64, int64) {
+	switch {
+	case n.Kind == httpql.KindAnd:
+		for _, m := range n.Nodes {
+			from, to = times(m, from, to)
+		}
+	case n.Kind == httpql.KindCompare && n.Field == httpql.ReqCreatedAt && n.Op == httpql.Lt:
+		to = min(to, n.Number*1000)
+	case n.Kind == httpql.KindCompare && n.Field == httpql.ReqCreatedAt && n.Op == httpql.Gt:
+		from = max(from, (n.Number+1)*1000)
+	}
+	return from, to
 }
 
 type planner struct {
@@ -75,6 +95,9 @@ func (p *planner) bound(n *httpql.Node, want bool) (cond, Blocks) {
 // content is what must be found in the messages of a flow for a comparison to
 // be true.
 func (p *planner) content(n *httpql.Node) Blocks {
+	if n.Field == httpql.RespCode {
+		return p.table.codes(n)
+	}
 	side, ok := sideOf(n.Field)
 	if !ok {
 		return Blocks{}

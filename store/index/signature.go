@@ -87,6 +87,10 @@ func (s *Signature) Add(t *Table, r httpql.Record, side httpql.Side) {
 	if side == httpql.Request {
 		host, _ := r.Bytes(httpql.ReqHost)
 		s.text(t, window{}, host)
+	} else if code, p := r.Int(httpql.RespCode); p == httpql.Known {
+		for _, bit := range append(t.status(code), t.class(code)...) {
+			s.words[bit>>6] |= 1 << (bit & 63)
+		}
 	}
 	n, _ := r.Int(fields)
 	for i := range int(n) {
@@ -94,6 +98,22 @@ func (s *Signature) Add(t *Table, r httpql.Record, side httpql.Side) {
 		s.text(t, window{}, name)
 		s.text(t, window{}, value)
 	}
+}
+
+// status are the bits of a status code, and class those of its hundreds: of
+// trigrams with letters in upper case, which no text has.
+func (t *Table) status(code int64) []uint16 {
+	return t.mark("ABC", code)
+}
+
+func (t *Table) class(code int64) []uint16 { return t.mark("DEF", code/100) }
+
+func (t *Table) mark(letters string, n int64) []uint16 {
+	bits := make([]uint16, 0, 6)
+	for _, c := range letters {
+		bits = append(bits, t.bit[uint32(c)<<14|uint32(n)&(1<<14-1)])
+	}
+	return bits
 }
 
 // window is the last bytes of a text: seven bits each, and how many of them in
