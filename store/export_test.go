@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"testing"
+
+	"github.com/holdfast-proxy/holdfast/flow"
 )
 
 // Touch changes nothing under a key and tells of it.
@@ -30,4 +32,22 @@ func Count(t *testing.T, s *Store, table string) (n int) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// Live is what a query is asked about the exchange in memory, as if it had an
+// id.
+func (x *Exchange) Live(id int64) *flow.Record {
+	live := *x
+	f := *x.Flow
+	f.Response = answer(x.Flow)
+	live.Flow = &f
+	return (&Stored{ID: id, Exchange: live}).Record()
+}
+
+// Exec runs a statement on the project.
+func Exec(t *testing.T, s *Store, statement string, args ...any) {
+	t.Helper()
+	if _, err := s.db.ExecContext(t.Context(), s.dialect.sql(statement), args...); err != nil {
+		t.Fatal(err)
+	}
 }
