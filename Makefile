@@ -5,7 +5,7 @@
 GO     ?= go
 TESTS  ?= ./...
 
-.PHONY: build test tools vet fuzz bench clean
+.PHONY: build test tools vet fuzz bench bench-store clean
 
 build:
 	$(GO) build -o bin/holdfast ./cmd/holdfast
@@ -37,6 +37,12 @@ fuzz:
 # explains the figures and adds other proxies.
 bench:
 	$(GO) run ./bench --only plain,https --proxies direct,reference,holdfast,holdfast-rule
+
+# A million flows in a SQLite file: how fast they are written, what they take on
+# the disk, and how long questions about them take. Some minutes and 3 GB.
+FLOWS ?= 1000000
+bench-store:
+	HOLDFAST_FLOWS=$(FLOWS) $(GO) test -run '^$$' -bench '^BenchmarkFlows$$' -benchtime 1x -timeout 2h ./store
 
 clean:
 	rm -rf bin
