@@ -68,7 +68,7 @@ const (
 // policyOf is what the rules with this session say together.
 func (e *Engine) policyOf(s *session) rule.Proactive {
 	p, said := rule.DefaultProactive(), false
-	for _, r := range e.config.Rules.Rules() {
+	for _, r := range e.Rules().Rules() {
 		switch {
 		case r.Proactive == nil || !s.shares(r):
 		case said:
@@ -368,7 +368,7 @@ func (s *session) spends(m *macro.Macro) string {
 	for _, name := range m.Names() {
 		if t, ok := tokens[name]; ok && !t.gone {
 			text += name + "\x00" + t.value + "\x00"
-		} else if v, ok := s.identity.variables[name]; ok && m.Once && slices.Contains(m.Produces(), name) { // the first one
+		} else if v, ok := s.identity.vars()[name]; ok && m.Once && slices.Contains(m.Produces(), name) { // the first one
 			text += name + "\x00" + v + "\x00"
 		}
 	}

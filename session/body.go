@@ -32,7 +32,7 @@ func (x *exchange) mayEditBody() bool {
 				return true
 			}
 		}
-		if !x.engine.config.Rules.AutoInject {
+		if !x.engine.Rules().AutoInject {
 			continue
 		}
 		for i := range r.Updates {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -85,6 +86,10 @@ type Config struct {
 	// Warn is told what a person should hear of at once (a lockout, a rule
 	// whose logins do not help). nil drops it. Any goroutine may call it.
 	Warn func(string)
+	// Changed hears of each change of a session's state, in their order for one
+	// session. It must be quick and may not call the engine: a lock is held.
+	// nil: nobody listens.
+	Changed func(Change)
 }
 
 // Engine keeps identities logged in. Any goroutine may call its methods.
@@ -100,12 +105,13 @@ type Engine struct {
 
 	credentials []string // names of fields; never changes
 
-	identities map[string]*pool      // never changes
-	recoveries map[*rule.Rule]string // the names of each rule's macros; never changes
+	identities map[string]*pool // never changes
+	ruling     atomic.Pointer[ruling]
 
 	mu       sync.Mutex // guards what follows
 	sessions map[sessionKey]*session
 	kin      map[lockKey]*kin
+	globals  map[string]string // variables of all identities
 
 	tokens   map[string]struct{} // names of those that macros and rules take; never changes
 	versions atomic.Uint64       // the last of a row
@@ -137,7 +143,6 @@ func New(c Config) (*Engine, error) {
 		identities: make(map[string]*pool),
 		kin:        make(map[lockKey]*kin),
 		sessions:   make(map[sessionKey]*session),
-		recoveries: make(map[*rule.Rule]string),
 	}
 	if e.credentials = c.Credentials; e.credentials == nil {
 		e.credentials = DefaultCredentials()
@@ -162,40 +167,12 @@ func New(c Config) (*Engine, error) {
 			e.macros[m.ID] = m
 		}
 	}
-	for _, r := range e.config.Rules.Rules() {
-		var names []string
-		for _, name := range r.Recovery {
-			if e.macros[name] == nil {
-				return nil, fmt.Errorf("rule %q: there is no macro %q; add it under macros, or correct reauth_macro", r.Name, name)
-			}
-			names = append(names, e.macros[name].Name)
-			if e.macros[name].Browser != nil && c.Browser == nil {
-				return nil, fmt.Errorf("rule %q: reauth_macro: %q is a login in a browser, which this Holdfast does not have; take it out", r.Name, name)
-			}
-		}
-		if r.ByPerson() {
-			names = append(names, "\x00browser") // which is no macro's name
-		}
-		e.recoveries[r] = strings.Join(names, ",") // a rule may name a macro by its ID
-		if err := e.checkActions(r); err != nil {
-			return nil, err
-		}
-		asking := []string{r.Confirm}
-		if r.Probe != nil {
-			asking = append(asking, r.Probe.Macro)
-		}
-		for _, name := range asking {
-			if m := e.macros[name]; m != nil && m.Browser != nil {
-				return nil, fmt.Errorf("rule %q: %q is a login in a browser and asks nothing; name a macro with steps", r.Name, name)
-			}
-		}
-		if r.Confirm != "" && e.macros[r.Confirm] == nil {
-			return nil, fmt.Errorf("rule %q: there is no macro %q; add it under macros, or correct validation.confirm", r.Name, r.Confirm)
-		}
-		if r.Probe != nil && e.macros[r.Probe.Macro] == nil {
-			return nil, fmt.Errorf("rule %q: there is no macro %q; add it under macros, or correct validation.probe", r.Name, r.Probe.Macro)
-		}
+	ruling, err := e.rulingOf(e.config.Rules)
+	if err != nil {
+		return nil, err
 	}
+	e.ruling.Store(ruling)
+	e.globals = maps.Clone(c.Variables)
 	for _, id := range c.Identities {
 		e.identities[id.Name] = newPool(e, id, c.Variables)
 	}
@@ -252,7 +229,7 @@ func (e *Engine) Stage(next flow.Handler) flow.Handler {
 			return next(ctx, f)
 		}
 		var buf [8]*rule.Rule
-		rules := e.config.Rules.Match(f, buf[:0])
+		rules := e.Rules().Match(f, buf[:0])
 		if len(rules) == 0 {
 			return e.unruled(ctx, f, next)
 		}
@@ -299,7 +276,7 @@ func (e *Engine) unknownIdentity(name string) *flow.Error {
 func (e *Engine) sessionOf(id *identity, r *rule.Rule) *session {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	key := sessionKey{id, e.recoveries[r]}
+	key := sessionKey{id, e.recoveryOf(r)}
 	if s, ok := e.sessions[key]; ok {
 		return s
 	}
@@ -308,8 +285,8 @@ func (e *Engine) sessionOf(id *identity, r *rule.Rule) *session {
 		s.kin = new(kin)
 		e.kin[s.key] = s.kin
 	}
-	for _, other := range e.config.Rules.Rules() {
-		if _, at := other.CheckOf(); at >= 0 && e.recoveries[other] == key.recovery {
+	for _, other := range e.Rules().Rules() {
+		if _, at := other.CheckOf(); at >= 0 && e.recoveryOf(other) == key.recovery {
 			s.offers = true
 		}
 	}

@@ -370,7 +370,7 @@ func (x *exchange) stampAndInject(ctx context.Context) {
 	x.left, x.leftAt = x.left[:0], x.leftAt[:0]
 	f.Stamp = flow.Stamp{Generation: x.stamps[0], Sequence: e.next()}
 	x.authenticate()
-	if !e.config.Rules.AutoInject && x.acting == nil {
+	if !e.Rules().AutoInject && x.acting == nil {
 		return
 	}
 	x.message = rule.Message{Request: f.Request, Body: x.held.content()}
@@ -382,7 +382,7 @@ func (x *exchange) stampAndInject(ctx context.Context) {
 		if len(r.Actions) > 0 {
 			own = x.apply(ctx, at, slices.Clone(places)) // it stays off the heap without
 		}
-		if !e.config.Rules.AutoInject {
+		if !e.Rules().AutoInject {
 			places = append(places, own...)
 			continue
 		}
@@ -422,7 +422,7 @@ func (x *exchange) stampAndInject(ctx context.Context) {
 			x.note(r, flow.ActionKeep, "the answer is not judged: the request carries nothing of our session")
 		}
 	}
-	if e.config.Rules.AutoInject && x.computes() {
+	if e.Rules().AutoInject && x.computes() {
 		x.sendBody() // Content-Length is part of what is computed from
 		x.compute(ctx, slices.Clone(places))
 	}

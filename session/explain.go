@@ -93,7 +93,7 @@ func (e *Engine) Explain(ctx context.Context, f *flow.Flow, tokens map[string]st
 			return nil, failed
 		}
 	}
-	all := e.config.Rules.Rules()
+	all := e.Rules().Rules()
 	out := &Explanation{Identity: f.Identity, Rules: make([]Reason, len(all)), Changes: []string{}}
 	at := make(map[*rule.Rule]*Reason, len(all))
 	for i, r := range all {
@@ -104,7 +104,7 @@ func (e *Engine) Explain(ctx context.Context, f *flow.Flow, tokens map[string]st
 			reason.Applies, reason.Why = false, "identity: rules put nothing into anonymous requests; their credentials are taken out"
 		}
 	}
-	rules := e.config.Rules.Match(f, nil)
+	rules := e.Rules().Match(f, nil)
 	if f.Identity == Anonymous {
 		if len(rules) > 0 {
 			e.strip(f, rules)
@@ -274,7 +274,7 @@ func (x *exchange) explainAnswer(ctx context.Context, out *Explanation, at map[*
 		out.Dead = x.rules[v.index].Name
 		return nil
 	}
-	if !x.engine.config.Rules.AutoExtract {
+	if !x.engine.Rules().AutoExtract {
 		return nil
 	}
 	var body []byte
@@ -312,7 +312,8 @@ func (x *exchange) explainAnswer(ctx context.Context, out *Explanation, at map[*
 func (n *identity) with(values map[string]string) *identity {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	c := &identity{name: n.name, pool: n.pool, number: n.number, label: n.label, variables: n.variables, jar: n.jar, seed: n.seed, seen: make(map[string]map[uint64]struct{}, len(n.seen))}
+	c := &identity{name: n.name, pool: n.pool, number: n.number, label: n.label, jar: n.jar, seed: n.seed, seen: make(map[string]map[uint64]struct{}, len(n.seen))}
+	c.variables.Store(n.variables.Load())
 	for name, seen := range n.seen {
 		c.seen[name] = maps.Clone(seen)
 	}

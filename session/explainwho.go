@@ -33,7 +33,7 @@ type Held struct {
 // speaker describes the identity of a request.
 func (x *exchange) speaker(directed bool) *Speaker {
 	e, id, f := x.engine, x.identity, x.flow
-	s := &Speaker{Variables: slices.Sorted(maps.Keys(id.variables))}
+	s := &Speaker{Variables: slices.Sorted(maps.Keys(id.vars()))}
 	switch {
 	case directed:
 		s.Why = DirectiveIdentity + " names it"

@@ -31,7 +31,7 @@ func (x *exchange) passAlive(v verdict) {
 		}
 	}
 	x.takeCookies()
-	if f.Response == nil || !x.engine.config.Rules.AutoExtract {
+	if f.Response == nil || !x.engine.Rules().AutoExtract {
 		return
 	}
 	x.extract(false, nil)

@@ -37,7 +37,7 @@ type identity struct {
 	slot   chan struct{}
 	inside atomic.Pointer[flow.Flow]
 
-	variables map[string]string // own over global; never changes
+	variables atomic.Pointer[map[string]string] // own over global; replaced whole by Engine.SetVariable
 	jar       *jar.Jar
 	totp      *macro.TOTP
 	ahead     atomic.Int64 // by how many nanoseconds its origin's clock is ahead of ours
@@ -89,12 +89,22 @@ type token struct {
 func newJar() *jar.Jar { return jar.New(jar.Options{TrustLoopback: true}) }
 
 func newIdentity(id Identity, global map[string]string) *identity {
-	n := &identity{name: id.Name, variables: make(map[string]string, len(global)+len(id.Variables)), jar: newJar(), totp: id.TOTP, seed: maphash.MakeSeed()}
-	maps.Copy(n.variables, global)
-	maps.Copy(n.variables, id.Variables)
+	n := &identity{name: id.Name, jar: newJar(), totp: id.TOTP, seed: maphash.MakeSeed()}
+	n.define(global, id.Variables)
 	n.tokens.Store(&map[string]token{})
 	return n
 }
+
+// define makes the identity's variables those of its own over the global ones.
+func (n *identity) define(global, own map[string]string) {
+	all := make(map[string]string, len(global)+len(own))
+	maps.Copy(all, global)
+	maps.Copy(all, own)
+	n.variables.Store(&all)
+}
+
+// vars are the variables. Nobody changes the map.
+func (n *identity) vars() map[string]string { return *n.variables.Load() }
 
 // lookup is the value of a variable: a token first, since it is the newer word
 // on a name that the configuration only gives a starting value.
@@ -102,7 +112,7 @@ func (n *identity) lookup(name string) (string, bool) {
 	if t, ok := (*n.tokens.Load())[name]; ok && !t.gone {
 		return t.value, true
 	}
-	v, ok := n.variables[name]
+	v, ok := n.vars()[name]
 	return v, ok
 }
 
@@ -210,7 +220,7 @@ func (n *identity) remember(name, value string) {
 
 // knows reports whether the token ever had the value.
 func (n *identity) knows(name, value string) bool {
-	if v, ok := n.variables[name]; ok && v == value {
+	if v, ok := n.vars()[name]; ok && v == value {
 		return true
 	}
 	n.mu.Lock()

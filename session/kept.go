@@ -169,14 +169,20 @@ func (n *identity) differences() (rows []Row, cookies map[string]struct{}, versi
 	}
 	// Tokens before sessions: see session.adopted.
 	for name, t := range *n.tokens.Load() {
+		if k.of(tokenMark(name)).row == "" { // set by hand, and of no use to any rule
+			continue
+		}
 		var value []byte
 		if !t.gone {
-			value = encode(keptToken{Name: name, Who: k.of(tokenMark(name)).who, Value: []byte(t.value), Was: []byte(n.variables[name])})
+			value = encode(keptToken{Name: name, Who: k.of(tokenMark(name)).who, Value: []byte(t.value), Was: []byte(n.vars()[name])})
 		}
 		put(KeptToken, k.of(tokenMark(name)).row, value)
 	}
 	for _, s := range e.sessionsOf(n) {
 		kept, row := s.toKeep(), k.of(s.name).row
+		if row == "" { // of a rule that was switched on at this moment
+			continue
+		}
 		if _, has := k.has[rowKey{KeptSession, row}]; has || kept.Generation > 0 || len(kept.Spent) > 0 { // else there is nothing to lose, and maybe somebody else's to leave alone
 			put(KeptSession, row, encode(kept))
 		}
@@ -357,7 +363,7 @@ func (n *identity) restoreRow(r *Row, tokens map[string]token, strange bool) (ok
 		if err := json.Unmarshal(r.Value, &t); err != nil {
 			return false, err
 		}
-		if who, ours := k.whoOf(r.Name, true); !ours || !bytes.Equal(t.Who, who) || string(t.Was) != n.variables[t.Name] {
+		if who, ours := k.whoOf(r.Name, true); !ours || !bytes.Equal(t.Who, who) || string(t.Was) != n.vars()[t.Name] {
 			return !ours || bytes.Equal(t.Who, who), nil
 		}
 		tokens[t.Name] = token{value: string(t.Value)}
@@ -435,14 +441,14 @@ func (e *Engine) restoreAll() error {
 	if e.config.Keeper == nil {
 		return nil
 	}
-	e.tokens = tokenNames(e.config.Macros, e.config.Rules.Rules())
+	e.tokens = tokenNames(e.config.Macros, e.Rules().Rules())
 	for _, n := range e.everybody() {
 		n.kept.keeper, n.kept.owner = e.config.Keeper, OwnerOf(n.name, n.number)
 		if err := n.restore(); err != nil {
 			return err
 		}
-		for _, r := range e.config.Rules.Rules() {
-			if _, ok := n.kept.sessions[n.kept.of(e.recoveries[r]).row]; ok {
+		for _, r := range e.Rules().Rules() {
+			if _, ok := n.kept.sessions[n.kept.of(e.recoveryOf(r)).row]; ok {
 				e.sessionOf(n, r)
 			}
 		}

@@ -48,7 +48,7 @@ func (e *Engine) marksOf(n *identity) map[string]marks {
 		}
 		return sums[name]
 	}
-	for _, r := range e.config.Rules.Rules() {
+	for _, r := range e.Rules().Rules() {
 		var own sum
 		var tokens []string
 		for _, name := range r.Recovery {
@@ -66,7 +66,7 @@ func (e *Engine) marksOf(n *identity) map[string]marks {
 		if len(own.where) == 0 {
 			own.where = append(own.where, scope)
 		}
-		s := at(e.recoveries[r])
+		s := at(e.recoveryOf(r))
 		s.where, s.who = append(s.where, own.where...), append(s.who, own.who...)
 		for i := range r.Updates {
 			tokens = append(tokens, r.Updates[i].Token)
@@ -91,6 +91,27 @@ func (e *Engine) marksOf(n *identity) map[string]marks {
 	return all
 }
 
+// remark draws the marks anew, after rules or variables were changed by hand.
+// Those of rules that hold no longer stay: their sessions do too.
+func (e *Engine) remark() {
+	if e.config.Keeper == nil {
+		return
+	}
+	for _, n := range e.everybody() {
+		next := e.marksOf(n)
+		k := &n.kept
+		k.mu.Lock()
+		for name, m := range k.marks {
+			if _, ok := next[name]; !ok {
+				next[name] = m
+			}
+		}
+		k.marks = next
+		k.mu.Unlock()
+		n.touch()
+	}
+}
+
 // digest is of a set of texts.
 func digest(texts []string) []byte {
 	texts = slices.Compact(slices.Sorted(slices.Values(texts)))
@@ -104,7 +125,7 @@ func (e *Engine) credentialsOf(n *identity, m *macro.Macro) (all []string) {
 		if _, token := e.tokens[name]; token {
 			continue
 		}
-		if v, ok := n.variables[name]; ok {
+		if v, ok := n.vars()[name]; ok {
 			all = append(all, name+"="+v)
 		}
 	}
@@ -114,7 +135,7 @@ func (e *Engine) credentialsOf(n *identity, m *macro.Macro) (all []string) {
 // hosts are where a macro's requests go, as far as the configuration says.
 func (n *identity) hosts(m *macro.Macro) (all []string) {
 	lookup := func(name string) (string, bool) {
-		v, ok := n.variables[name]
+		v, ok := n.vars()[name]
 		if !ok {
 			v = "x" // of another step, maybe
 		}

@@ -79,6 +79,14 @@ func (g *guard) load(key lockKey) (failures []time.Time, version uint64, err err
 	return failures, version, err
 }
 
+// count is how many failures count now, and whether they are too many.
+func (g *guard) count(key lockKey) (failures int, locked bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	recent, _ := g.recent(key)
+	return len(recent), len(recent) >= g.policy.Failures
+}
+
 // begin takes one of the attempts that are left, or reports that there is none.
 // Logins under way may all fail: where they are as many as are left it waits
 // for one of them, so that several sessions of one identity never spend more

@@ -321,7 +321,7 @@ func (e *Engine) browse(n *identity, l *Login) error {
 
 // sharing are the rules whose session it is.
 func (s *session) sharing() []*rule.Rule {
-	return slices.DeleteFunc(slices.Clone(s.engine.config.Rules.Rules()), func(r *rule.Rule) bool { return !s.shares(r) })
+	return slices.DeleteFunc(slices.Clone(s.engine.Rules().Rules()), func(r *rule.Rule) bool { return !s.shares(r) })
 }
 
 // inBrowser runs a macro that has a browser, for a recovery.

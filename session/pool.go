@@ -37,7 +37,8 @@ const MaxSessions = 64
 type pool struct {
 	engine  *Engine
 	members []*identity
-	leased  bool // Pool says more than that everybody shares one session
+	own     map[string]string // variables, beside the global ones; guarded by the engine's mu
+	leased  bool              // Pool says more than that everybody shares one session
 	wait    bool
 
 	mu      sync.Mutex // guards what follows
@@ -60,7 +61,7 @@ type waiter struct {
 
 func newPool(e *Engine, id Identity, global map[string]string) *pool {
 	n := min(max(id.Pool.Sessions, 1), MaxSessions)
-	p := &pool{engine: e, wait: id.Pool.Wait, leased: n > 1 || id.Pool.Wait || id.Pool.Exclusive,
+	p := &pool{engine: e, own: id.Variables, wait: id.Pool.Wait, leased: n > 1 || id.Pool.Wait || id.Pool.Exclusive,
 		leases: make([]int, n), homes: make([]int, n)}
 	for i := range n {
 		m := newIdentity(id, global)

@@ -325,7 +325,7 @@ func (s *session) withRuleTokens(result *macro.Result) *macro.Result {
 func (s *session) found(answers []macro.StepResult, extracted map[string]string) map[string]string {
 	values := make(map[string]string)
 	for _, answer := range answers {
-		for _, r := range s.engine.config.Rules.Rules() {
+		for _, r := range s.engine.Rules().Rules() {
 			if !s.shares(r) {
 				continue
 			}
@@ -346,13 +346,13 @@ func (s *session) found(answers []macro.StepResult, extracted map[string]string)
 
 // shares reports whether a rule's recovery is this session's.
 func (s *session) shares(r *rule.Rule) bool {
-	return s.recovers() && s.engine.recoveries[r] == s.name
+	return s.recovers() && s.engine.recoveryOf(r) == s.name
 }
 
 // tokensOf lists the tokens that rules with this session put into requests.
 func (e *Engine) tokensOf(s *session) []string {
 	var names []string
-	for _, r := range e.config.Rules.Rules() {
+	for _, r := range e.Rules().Rules() {
 		if s.shares(r) {
 			names = append(names, targeted(r)...)
 		}

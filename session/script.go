@@ -324,7 +324,7 @@ const minSecret = 3
 func (n *identity) redactor(more func() []string) func(string) string {
 	return func(text string) string {
 		var secrets []string
-		for _, v := range n.variables {
+		for _, v := range n.vars() {
 			secrets = append(secrets, v)
 		}
 		for _, t := range *n.tokens.Load() {

@@ -34,7 +34,7 @@ type session struct {
 	engine   *Engine
 	identity *identity
 	key      lockKey
-	name     string // of the recovery, as Engine.recoveries has it
+	name     string // of the recovery, as Engine.recoveryOf has it
 	kin      *kin
 	recovery []*macro.Macro
 	byPerson bool         // a person with a browser is the last resort
@@ -113,6 +113,7 @@ func (s *session) recovers() bool { return len(s.recovery) > 0 || s.byPerson }
 // recovery is one run of the macros, for everybody who waits for it.
 type recovery struct {
 	done  chan struct{}
+	began time.Time
 	err   *flow.Error // set before done is closed
 	ahead bool        // it began while the session was alive, as far as was known
 	end   time.Time   // ahead: of the session before
@@ -144,7 +145,7 @@ func (s *session) join(stale uint64, ahead bool) (r *recovery, started bool, fai
 	}
 	r = s.running
 	if r == nil {
-		r = &recovery{done: make(chan struct{}), ahead: ahead, end: end.at, why: end.why}
+		r = &recovery{done: make(chan struct{}), began: s.engine.now(), ahead: ahead, end: end.at, why: end.why}
 		s.running, started = r, true
 		if !s.engine.spawn(func() { s.recover(r) }) {
 			s.running = nil
@@ -159,6 +160,9 @@ func (s *session) join(stale uint64, ahead bool) (r *recovery, started bool, fai
 	}
 	if !ahead {
 		s.state = Recovering
+	}
+	if started {
+		s.told(Began, nil, 0)
 	}
 	return r, started, nil
 }
@@ -215,6 +219,7 @@ func (s *session) finish(r *recovery, err *flow.Error) {
 	default:
 		s.state = Dead
 	}
+	s.told(Ended, err, s.engine.now().Sub(r.began))
 	s.mu.Unlock()
 	if unseen && err != nil && err.Reason != flow.ReasonClosing {
 		s.aheadFailed(err)
@@ -236,6 +241,9 @@ func (s *session) noteDead(generation uint64) {
 	case s.running.ahead:
 		s.state = Recovering // from now on requests wait for it
 	}
+	if died {
+		s.told(Died, nil, 0)
+	}
 	s.mu.Unlock()
 	s.proofs.watch(s.engine.now().Add(unhelpedFor))
 	if died {
@@ -254,6 +262,11 @@ func (s *session) noteAlive(generation uint64) {
 		if s.lived.CompareAndSwap(lived, generation+1) {
 			break
 		}
+	}
+	if s.engine.config.Changed != nil {
+		s.mu.Lock()
+		s.told(Lived, nil, 0)
+		s.mu.Unlock()
 	}
 	if !s.recovers() || generation == 0 {
 		return

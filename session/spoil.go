@@ -22,7 +22,7 @@ func (e *Engine) Spoil(identity string, all bool) (int, error) {
 		return 0, fmt.Errorf("there is no identity %q", identity)
 	}
 	var injected []string
-	for _, r := range e.config.Rules.Rules() {
+	for _, r := range e.Rules().Rules() {
 		injected = append(injected, targeted(r)...)
 	}
 	n := 0

@@ -58,6 +58,10 @@ type Status struct {
 	// think so.
 	Ends time.Time `json:"ends,omitzero"`
 	Why  string    `json:"why,omitempty"`
+	// Rules and Failures are given by Overview alone: the rules that this is
+	// the session of, and how many failed logins count for the lockout.
+	Rules    []string `json:"rules,omitempty"`
+	Failures int      `json:"failed_logins,omitempty"`
 }
 
 // Status lists the sessions that exist, by identity.
@@ -81,10 +85,7 @@ func (e *Engine) Status() []Status {
 func (s *session) status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Status{Identity: s.identity.name, State: s.state.String(), Generation: s.generation.Load(), Logins: s.logins, LastLogin: s.lastLogin}
-	if s.state == Unknown && s.lived.Load() > 0 {
-		st.State = Alive.String()
-	}
+	st := Status{Identity: s.identity.name, State: s.shownState().String(), Generation: s.generation.Load(), Logins: s.logins, LastLogin: s.lastLogin}
 	if n := len(s.identity.pool.members); n > 1 {
 		st.Session, st.Sessions = s.identity.number+1, n
 	}
@@ -101,6 +102,15 @@ func (s *session) status() Status {
 		st.Ends, st.Why = end.at, end.why
 	}
 	return st
+}
+
+// shownState is the state as people are told it: a session that nobody had to
+// make is alive once an answer says so. mu is held.
+func (s *session) shownState() State {
+	if s.state == Unknown && s.lived.Load() > 0 {
+		return Alive
+	}
+	return s.state
 }
 
 func (s *session) snapshotState() State {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/holdfast-proxy/holdfast/flow"
 	"github.com/holdfast-proxy/holdfast/macro"
 	"github.com/holdfast-proxy/holdfast/rule"
 )
@@ -19,11 +20,7 @@ import (
 func (e *Engine) Try(ctx context.Context, who, name string, inputs map[string]string) (*macro.Result, error) {
 	m := e.macros[name]
 	if m == nil {
-		var names []string
-		for _, m := range e.config.Macros {
-			names = append(names, m.Name)
-		}
-		return nil, fmt.Errorf("there is no macro %q; the configuration has: %s", name, strings.Join(names, ", "))
+		return nil, e.noMacro(name)
 	}
 	if _, ok := e.identities[who]; !ok {
 		return nil, fmt.Errorf("there is no identity %q", who)
@@ -32,14 +29,42 @@ func (e *Engine) Try(ctx context.Context, who, name string, inputs map[string]st
 	if i := slices.IndexFunc(e.config.Identities, func(i Identity) bool { return i.Name == who }); i >= 0 {
 		of = e.config.Identities[i]
 	}
-	n := newIdentity(of, e.config.Variables)
-	n.jar.Import(of.Cookies, e.now())
 	m, left := withInputs(m, inputs)
-	maps.Copy(n.variables, left)
+	n := newIdentity(of, nil)
+	n.define(e.identities[who].members[0].vars(), left)
+	n.jar.Import(of.Cookies, e.now())
 	s := &session{engine: e, identity: n}
 	env := s.env()
-	env.Send = e.config.Send
+	env.Send = watched(ctx, e.config.Send)
 	return m.Run(ctx, env)
+}
+
+type watchKey struct{}
+
+// Watched has Try and RunMacro call sent after each request that they have
+// sent, from one goroutine at a time.
+func Watched(ctx context.Context, sent func()) context.Context {
+	return context.WithValue(ctx, watchKey{}, sent)
+}
+
+// watched is a send that somebody may be told of.
+func watched(ctx context.Context, send flow.Handler) flow.Handler {
+	sent, ok := ctx.Value(watchKey{}).(func())
+	if !ok {
+		return send
+	}
+	return func(ctx context.Context, f *flow.Flow) error {
+		defer sent()
+		return send(ctx, f)
+	}
+}
+
+func (e *Engine) noMacro(name string) error {
+	var names []string
+	for _, m := range e.config.Macros {
+		names = append(names, m.Name)
+	}
+	return fmt.Errorf("there is no macro %q; the configuration has: %s", name, strings.Join(names, ", "))
 }
 
 // withInputs is a macro with values for its inputs; left are those that it has
