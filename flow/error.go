@@ -24,6 +24,8 @@ const (
 	ReasonDirective     = "directive_unknown"  // a Holdfast- field of the request cannot be understood
 	ReasonProtected     = "session_protected"  // the request would end a session that others use
 	ReasonClosing       = "holdfast_closing"   // Holdfast is being stopped
+	ReasonShielded      = "request_to_api"     // the request asks Holdfast to proxy to its own API
+	ReasonRule          = "rule_unknown"       // there is no such rule
 
 	ReasonProxyDown    = "proxy_unreachable"     // the proxy on the way out cannot be reached, or is no such proxy
 	ReasonProxyLogin   = "proxy_credentials"     // it wants credentials, or others

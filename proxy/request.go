@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -95,6 +96,9 @@ func (c *client) find(tls bool, authority []byte) (flow.Origin, error) {
 	origin.TLS = tls
 	if err == nil && c.s.isSelf(origin) {
 		err = selfError(string(authority))
+	}
+	if err == nil && c.s.at(origin, c.s.IsShielded) {
+		err = ShieldedError(string(authority))
 	}
 	if len(authority) <= maxRoute {
 		c.route = route{tls: tls, authority: bytes.Clone(authority), origin: origin, err: err}
@@ -200,36 +204,69 @@ func authorityError(authority, why string) error {
 // isSelf tells whether an origin is one of the server's listeners: its port,
 // and an address of this machine that the listener covers. Names are not
 // resolved here; IsSelf is for the one who does.
-func (s *Server) isSelf(o flow.Origin) bool {
+func (s *Server) isSelf(o flow.Origin) bool { return s.at(o, s.IsSelf) }
+
+// at asks about the addresses that an origin surely has.
+func (s *Server) at(o flow.Origin, is func(net.Addr) bool) bool {
 	if o.Host == "localhost" || strings.HasSuffix(o.Host, ".localhost") {
-		return s.IsSelf(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(o.Port)}) ||
-			s.IsSelf(&net.TCPAddr{IP: net.IPv6loopback, Port: int(o.Port)})
+		return is(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(o.Port)}) ||
+			is(&net.TCPAddr{IP: net.IPv6loopback, Port: int(o.Port)})
 	}
 	host, _, _ := strings.Cut(o.Host, "%")
 	ip := net.ParseIP(host)
-	return ip != nil && s.IsSelf(&net.TCPAddr{IP: ip, Port: int(o.Port)})
+	return ip != nil && is(&net.TCPAddr{IP: ip, Port: int(o.Port)})
 }
 
 // IsSelf tells whether an address that was dialled is one of the server's
 // listeners, so that a request cannot go round in circles.
 func (s *Server) IsSelf(remote net.Addr) bool {
-	a, ok := remote.(*net.TCPAddr)
-	if !ok {
-		return false
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for ln := range s.listeners {
-		l, ok := ln.Addr().(*net.TCPAddr)
-		if !ok || l.Port != a.Port {
-			continue
-		}
-		// Dialling the unspecified address reaches this machine.
-		if l.IP.Equal(a.IP) || a.IP.IsUnspecified() || l.IP.IsUnspecified() && isLocal(a.IP) {
+		if reaches(remote, ln.Addr()) {
 			return true
 		}
 	}
 	return false
+}
+
+// Shield keeps clients from an address of this machine that something listens
+// at which is not for them. It is to be called before Serve.
+func (s *Server) Shield(addr net.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shielded = append(s.shielded, addr)
+}
+
+// IsShielded tells whether an address that was dialled is one of those.
+func (s *Server) IsShielded(remote net.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.shielded, func(a net.Addr) bool { return reaches(remote, a) })
+}
+
+// ShieldedError is what a client is told that asks for such an address.
+func ShieldedError(authority string) error {
+	return &flow.Error{Status: 403, Reason: flow.ReasonShielded, Detail: fmt.Sprintf("The request asks Holdfast to proxy to its own API at %s.", authority),
+		Next: "Ask the API directly, without a proxy; pages and tools behind Holdfast cannot reach it."}
+}
+
+// reaches tells whether an address that was dialled leads to a listener.
+func reaches(remote, listener net.Addr) bool {
+	a, ok := remote.(*net.TCPAddr)
+	l, listens := listener.(*net.TCPAddr)
+	if !ok || !listens || l.Port != a.Port {
+		return false
+	}
+	// Dialling the unspecified address reaches this machine.
+	return l.IP.Equal(a.IP) || a.IP.IsUnspecified() || l.IP.IsUnspecified() && isLocal(a.IP)
+}
+
+// Connections is how many connections with clients are open.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.clients)
 }
 
 // isLocal tells whether an address is this machine's.

@@ -163,6 +163,7 @@ type Server struct {
 	mu        sync.Mutex
 	clients   map[*client]struct{}
 	listeners map[net.Listener]struct{}
+	shielded  []net.Addr
 	closing   atomic.Bool // written with mu held
 	watching  bool
 	unwatched bool
