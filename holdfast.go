@@ -78,6 +78,12 @@ type Config struct {
 	// Ended hears of each flow that ended. It must be quick, and any
 	// goroutine calls it. nil: nobody listens.
 	Ended func(*flow.Flow)
+	// Seen hears of each flow of a client that ended, before its memory is used
+	// again: it must not keep it. It must be quick, and any goroutine calls it.
+	// nil: nobody listens.
+	Seen func(*flow.Flow)
+	// Changed hears of each change of a session's state; see session.Config.
+	Changed func(session.Change)
 	// Browser says which browser logins are made in, and how; its zero value
 	// works, and what it leaves out is what File says. Home and SPKI are ours.
 	Browser browser.Config
@@ -109,6 +115,8 @@ type Holdfast struct {
 	ids       *flow.IDs
 	record    *recorder
 	history   *historian
+	rules     ruleList
+	began     time.Time
 	closed    sync.Once
 }
 
@@ -156,8 +164,9 @@ func newCore(c Config) (*Holdfast, error) {
 			return nil, fmt.Errorf("there is no framing %q; write one of strict, lenient, raw", c.Framing)
 		}
 	}
-	h := &Holdfast{config: c, policy: policy, ids: new(flow.IDs), record: newRecorder(c.Trace, c.Ended)}
-	h.record.messages, h.record.said = c.TraceMessages, c.Message
+	h := &Holdfast{config: c, policy: policy, ids: new(flow.IDs), record: newRecorder(c.Trace, c.Ended), began: time.Now()}
+	h.rules.all = c.File.Rules
+	h.record.messages, h.record.said, h.record.seen = c.TraceMessages, c.Message, c.Seen
 	rand.Read(h.ids.Seed[:]) // never fails, says its doc
 	h.pool = upstream.New(upstream.Config{Policy: policy, Insecure: c.Insecure, Roots: c.Roots, Refuse: h.refuseSelf,
 		Ways: ways(c.File.Ways, c.Upstream), Limits: poolLimits(c.File)})
@@ -253,6 +262,7 @@ func (h *Holdfast) newEngine() (*session.Engine, error) {
 	c.Keeper, c.Exec, c.Ask = keeperOf(h.config.Store), h.execute, h.asker()
 	c.Browser = h.browse
 	c.Send, c.IDs, c.Warn = h.own(), h.ids, h.config.Warn
+	c.Changed = h.config.Changed
 	return session.New(c)
 }
 

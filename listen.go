@@ -164,7 +164,7 @@ func (h *Holdfast) password() string {
 // passed through by themselves: their sessions would silently not be kept.
 func (h *Holdfast) passThrough() proxy.PassThrough {
 	p := proxy.PassThrough{Hosts: slices.Concat(h.config.PassThrough, h.config.File.PassThrough), After: DefaultAutoPassThrough,
-		Covered: h.config.File.Set.Covers, Warn: h.config.Warn}
+		Covered: func(host string) bool { return h.engine.Rules().Covers(host) }, Warn: h.config.Warn}
 	if h.config.NoAutoPassThrough || !h.config.File.AutoPassThrough {
 		p.After = 0
 	}
@@ -174,7 +174,12 @@ func (h *Holdfast) passThrough() proxy.PassThrough {
 // refuseSelf keeps the proxy from being asked to proxy to itself, which would
 // never end.
 func (h *Holdfast) refuseSelf(remote net.Addr) error {
-	if h.server == nil || !h.server.IsSelf(remote) {
+	switch {
+	case h.server == nil:
+		return nil
+	case h.server.IsShielded(remote):
+		return proxy.ShieldedError(remote.String())
+	case !h.server.IsSelf(remote):
 		return nil
 	}
 	return &flow.Error{Status: 508, Reason: flow.ReasonLoop, Detail: "the request asks Holdfast to proxy to itself",

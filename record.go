@@ -31,6 +31,7 @@ type recorder struct {
 	// Both are set before the first flow.
 	messages bool
 	said     func(*flow.Flow, *flow.Message)
+	seen     func(*flow.Flow) // likewise
 	lines    chan []byte
 	waiting  atomic.Int64 // bytes in lines
 	done     chan struct{}
@@ -98,6 +99,9 @@ func (r *recorder) end(f *flow.Flow) {
 		r.own.Add(1)
 	} else {
 		r.count(f)
+		if r.seen != nil {
+			r.seen(f)
+		}
 	}
 	r.after(f)
 }
