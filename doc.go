@@ -5,6 +5,8 @@
 // The strata; imports go down only (arch_test.go is this drawing, executable):
 //
 //	cmd/holdfast                 flags, one file per subcommand
+//	api api/client               the operations by HTTP, and who asks for them
+//	control                      what can be done to a running Holdfast: one table of operations
 //	learn                        a recorded login becomes a configuration that is proved
 //	holdfast                     Config, New, Run, Close, the pipeline
 //	config                       the configuration file, compiled, with every mistake named

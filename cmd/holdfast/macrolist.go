@@ -10,71 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-proxy/holdfast/config"
-	"github.com/holdfast-proxy/holdfast/macro"
+	"github.com/holdfast-proxy/holdfast/control"
 )
-
-// listedMacro is the JSON shape of one macro, version 1.
-type listedMacro struct {
-	Version  int          `json:"v"`
-	Name     string       `json:"name"`
-	ID       string       `json:"id"`
-	Inputs   []string     `json:"inputs"`
-	Needs    []string     `json:"needs"`    // variables from outside
-	Produces []string     `json:"produces"` // tokens
-	Steps    []listedStep `json:"steps"`
-}
-
-type listedStep struct {
-	Name    string   `json:"name,omitempty"`
-	Line    string   `json:"line"` // the request line, or what else it does
-	Uses    []string `json:"uses"`
-	Takes   []string `json:"takes"`
-	Expects string   `json:"expects,omitempty"`
-	Request string   `json:"request,omitempty"` // with --reveal
-}
-
-func listed(m *macro.Macro, reveal bool) listedMacro {
-	out := listedMacro{Version: 1, Name: m.Name, ID: m.ID, Inputs: []string{}, Needs: append([]string{}, m.Names()...), Produces: append([]string{}, m.Produces()...), Steps: []listedStep{}}
-	for _, in := range m.Inputs {
-		out.Inputs = append(out.Inputs, in.Name)
-	}
-	for i := range m.Steps {
-		s := &m.Steps[i]
-		step := listedStep{Name: s.Name, Uses: []string{}, Takes: []string{}}
-		switch {
-		case s.Request != nil:
-			text := s.Request.String()
-			step.Line, _, _ = strings.Cut(strings.TrimLeft(text, "\r\n"), "\n")
-			step.Line, _, _ = strings.Cut(strings.TrimSpace(step.Line), "?") // a literal token may stand there
-			step.Uses = append(step.Uses, s.Request.Names()...)
-			if reveal {
-				step.Request = text
-			}
-		case s.Script != nil:
-			step.Line = "runs the script of " + s.Script.Name()
-			step.Uses = append(step.Uses, s.Script.Gets()...)
-			for _, name := range s.Script.Sets() {
-				step.Takes = append(step.Takes, name+" from the script")
-			}
-		case s.Exec != nil:
-			step.Line = "runs a program"
-		default:
-			step.Line = "asks a person"
-		}
-		for _, x := range s.Extract {
-			word := x.Token + " from " + x.Source.String()
-			if x.Optional {
-				word += ", optional"
-			}
-			step.Takes = append(step.Takes, word)
-		}
-		if s.Expect != nil {
-			step.Expects = s.Expect.String()
-		}
-		out.Steps = append(out.Steps, step)
-	}
-	return out
-}
 
 func macroListCommand() *cobra.Command {
 	var file string
@@ -90,9 +27,9 @@ func macroListCommand() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				all := []listedMacro{}
+				all := []control.Macro{}
 				for _, m := range f.Macros {
-					all = append(all, listed(m, false))
+					all = append(all, control.ShowMacro(m, false))
 				}
 				return printJSON(cmd, all)
 			}
@@ -128,11 +65,11 @@ their query, fields and body, where passwords may stand; --reveal shows them.`,
 				if m.Name != args[0] && m.ID != args[0] {
 					continue
 				}
-				l := listed(m, reveal)
+				l := control.ShowMacro(m, reveal)
 				if asJSON {
 					return printJSON(cmd, l)
 				}
-				l.print(cmd)
+				printMacro(cmd, &l)
 				return nil
 			}
 			return fmt.Errorf("there is no macro %q in %s", args[0], file)
@@ -165,7 +102,7 @@ func orDash(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-func (l *listedMacro) print(cmd *cobra.Command) {
+func printMacro(cmd *cobra.Command, l *control.Macro) {
 	w := cmd.OutOrStdout()
 	fmt.Fprintf(w, "%s  %s\ninputs %s; needs %s; brings %s\n", l.Name, l.ID, orDash(l.Inputs), orDash(l.Needs), orDash(l.Produces))
 	for i, s := range l.Steps {
