@@ -123,6 +123,7 @@ func cookieOperations() []Operation {
 				if err != nil {
 					return nil, err
 				}
+				defer d.keep(&p.OfSession)
 				if _, there := j.Delete(c.ID, d.proxy.Engine().Sequence()); !there {
 					return nil, notFound(fmt.Sprintf("There is no cookie %d any more.", p.ID), "List the cookies to see their ids.")
 				}
@@ -135,6 +136,7 @@ func cookieOperations() []Operation {
 				if err != nil {
 					return nil, err
 				}
+				defer d.keep(&p.OfSession)
 				n := len(j.Clear(strings.TrimPrefix(p.Domain, "."), d.proxy.Engine().Sequence()))
 				return &Done{1, n, fmt.Sprintf("%d cookies are gone", n)}, nil
 			}),
@@ -145,6 +147,7 @@ func cookieOperations() []Operation {
 				if err != nil {
 					return nil, err
 				}
+				defer d.keep(&p.OfSession)
 				cookies, problems := jar.Decode([]byte(p.Text))
 				out := &Imported{Version: 1, Problems: worded(problems)}
 				for _, c := range j.Import(cookies, time.Now()) {
@@ -183,6 +186,13 @@ func (d *Desk) jar(p *OfSession) (*jar.Jar, error) {
 	}
 	j, failure := d.proxy.Engine().Jar(who, p.Session)
 	return j, failed(failure)
+}
+
+// keep has a change of the jar kept.
+func (d *Desk) keep(p *OfSession) {
+	if who, err := d.who(p.Identity); err == nil {
+		d.proxy.Engine().Settle(who)
+	}
 }
 
 func (d *Desk) cookie(p *cookieParams) (*jar.Jar, jar.Cookie, error) {
@@ -226,6 +236,7 @@ func setCookie(_ context.Context, d *Desk, p *setCookieParams) (*Done, error) {
 	if c.Path == "" {
 		c.Path = "/"
 	}
+	defer d.keep(&p.OfSession)
 	if _, err := j.Put(c, time.Now()); err != nil {
 		var refused *jar.Error
 		if errors.As(err, &refused) {

@@ -30,6 +30,7 @@ type options struct {
 	exports    []cookiesOut
 	record     recordOptions
 	history    historyOptions
+	api        apiOptions
 
 	ask func(context.Context, holdfast.Question) (string, error)
 }
@@ -62,6 +63,10 @@ identity alice, tool scanner. The same port speaks SOCKS5, and TLS to the proxy.
 Clients that cannot be told of a proxy come by --reverse (this address is that
 origin) or --invisible (this address is every origin).
 
+Programs ask it by its API, on 127.0.0.1:8081 unless --ui says otherwise, with
+the token that stands in the file api-token of the home directory. /metrics
+there is for Prometheus.
+
 Where a macro asks a person for something (prompt:), it asks in the terminal
 that this runs in; without one, serve does not begin.`,
 		Example: "  holdfast serve -c shop.yaml\n  holdfast serve -c shop.yaml --listen 127.0.0.1:8080 --listen scanner=127.0.0.1:8090\n  holdfast serve -c shop.yaml --reverse 127.0.0.1:9000=https://shop.example",
@@ -73,6 +78,7 @@ that this runs in; without one, serve does not begin.`,
 	o.record.add(cmd)
 	o.history.always = true
 	o.history.add(cmd)
+	o.api.add(cmd)
 	return cmd
 }
 
@@ -87,15 +93,24 @@ func serve(cmd *cobra.Command, o *options) error {
 	}
 	defer closeAll()
 	defer h.Close()
+	ctx, stop := context.WithCancelCause(cmd.Context())
+	defer stop(nil)
 	dir, _ := home(cmd)
 	for _, place := range h.Places() {
 		fmt.Fprintln(cmd.OutOrStdout(), place)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "ca       %s (SHA-256 %s)\n", rootFile(dir), h.CA().Fingerprint())
-	ctx, stop := context.WithCancel(cmd.Context())
-	defer stop()
+	done, err := o.api.serve(ctx, cmd, h, stop)
+	if err != nil {
+		return err
+	}
 	go giveBack(ctx)
 	err = h.Run(ctx)
+	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause // the API's
+	}
+	stop(nil)
+	done()
 	if err == nil || errors.Is(err, context.Canceled) {
 		fmt.Fprintln(cmd.ErrOrStderr(), verdict(h.Totals()))
 		exported := o.exportCookies(cmd, h)
@@ -160,11 +175,19 @@ func (o *options) start(cmd *cobra.Command) (h *holdfast.Holdfast, closeAll func
 		return nil, nil, err
 	}
 	closeAll = func() { c.Store.Close(); closeTrace() }
-	if h, err = holdfast.New(c); err != nil {
+	if err = o.api.open(cmd, &c); err == nil {
+		h, err = holdfast.New(c)
+	}
+	if err != nil {
+		o.api.close()
 		closeAll()
 		return nil, nil, err
 	}
+	if o.api.server != nil {
+		h.Shield(o.api.server.Addr())
+	}
 	if err = o.checkExports(h); err != nil {
+		o.api.close()
 		h.Close()
 		closeAll()
 		return nil, nil, err

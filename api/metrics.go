@@ -1,0 +1,129 @@
+package api
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/holdfast-proxy/holdfast"
+	"github.com/holdfast-proxy/holdfast/flow"
+	"github.com/holdfast-proxy/holdfast/session"
+)
+
+// maxTools is how many labels of the users' own have a series of their own;
+// further ones are counted as other.
+const maxTools = 32
+
+// Metrics are the figures at /metrics. Seen and Changed are of holdfast.Config;
+// Bind adds what is asked for. Any goroutine may use it.
+type Metrics struct {
+	registry   *prometheus.Registry
+	requests   *prometheus.CounterVec
+	recoveries *prometheus.HistogramVec
+	going      prometheus.Gauge
+	lockouts   prometheus.Counter
+
+	identities map[string]bool // never changes
+
+	mu     sync.Mutex // guards what follows
+	tools  map[string]bool
+	locked map[string]bool // sessions
+}
+
+// NewMetrics makes them. identities are those of the configuration: others have
+// no series of their own.
+func NewMetrics(identities []string) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry(), identities: map[string]bool{flow.Anonymous: true},
+		tools: make(map[string]bool), locked: make(map[string]bool)}
+	for _, name := range identities {
+		m.identities[name] = true
+	}
+	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "holdfast_requests_total",
+		Help: "Requests of clients that are over, by the tool they come from and the identity they speak for."}, []string{"tool", "identity"})
+	m.recoveries = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "holdfast_recovery_seconds", Help: "How long recoveries of sessions took, by how they ended.",
+		Buckets: []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60, 300}}, []string{"result"})
+	m.going = prometheus.NewGauge(prometheus.GaugeOpts{Name: "holdfast_recoveries_in_progress", Help: "Recoveries of sessions that are under way."})
+	m.lockouts = prometheus.NewCounter(prometheus.CounterOpts{Name: "holdfast_lockouts_total", Help: "Times that logins were stopped after too many had failed."})
+	m.registry.MustRegister(m.requests, m.recoveries, m.going, m.lockouts, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Register adds figures of another part, such as those of a store. It fails
+// where a name is taken.
+func (m *Metrics) Register(c prometheus.Collector) error { return m.registry.Register(c) }
+
+// Bind adds the figures that a Holdfast is asked for. Call it once.
+func (m *Metrics) Bind(h *holdfast.Holdfast) error {
+	count := func(name, help string, value func() uint64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
+	}
+	engine := h.Engine()
+	for _, c := range []prometheus.Collector{
+		count("holdfast_dead_answers_seen_total", "Answers of a dead session that a client was given.", func() uint64 { return h.Totals().Lost }),
+		count("holdfast_dead_answers_absorbed_total", "Requests sent while the session was dead whose answers no client saw.", func() uint64 { return h.Totals().Absorbed }),
+		count("holdfast_refused_total", "Requests that were answered with the reason why there is no session.", func() uint64 { return h.Totals().Refused }),
+		count("holdfast_failed_total", "Exchanges that broke off.", func() uint64 { return h.Totals().Failed }),
+		count("holdfast_own_requests_total", "Requests that Holdfast sent for logins and probes.", func() uint64 { return h.Totals().Own }),
+		count("holdfast_trace_lines_dropped_total", "Lines of the trace that a slow writer lost.", func() uint64 { return h.Totals().Missed }),
+		count("holdfast_logins_total", "Recoveries that brought a session.", func() uint64 { return engine.Counts().Logins }),
+		count("holdfast_resent_total", "Requests that were sent again.", func() uint64 { return engine.Counts().Resends }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdfast_connections_open", Help: "Connections with clients that are open."}, func() float64 { return float64(h.Connections()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdfast_uptime_seconds", Help: "For how long Holdfast has been there."}, func() float64 { return h.Uptime().Seconds() }),
+	} {
+		if err := m.registry.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Seen counts a request.
+func (m *Metrics) Seen(f *flow.Flow) {
+	identity := "other"
+	switch {
+	case f.Identity == "":
+		identity = "default"
+	case m.identities[f.Identity]:
+		identity = strings.ToValidUTF8(f.Identity, "?")
+	}
+	m.requests.WithLabelValues(m.tool(f.Tool), identity).Inc()
+}
+
+// tool is the label of a tool, of which there is a bounded number.
+func (m *Metrics) tool(name string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.tools[name] {
+		if len(m.tools) >= maxTools {
+			return "other"
+		}
+		m.tools[strings.Clone(name)] = true
+	}
+	return strings.ToValidUTF8(name, "?")
+}
+
+// Changed counts recoveries and lockouts.
+func (m *Metrics) Changed(c session.Change) {
+	switch c.Kind {
+	case session.Began:
+		m.going.Inc()
+	case session.Ended:
+		m.going.Dec()
+		result := "session"
+		if c.Err != nil {
+			result = c.Err.Reason
+		}
+		m.recoveries.WithLabelValues(result).Observe(c.Took.Seconds())
+	}
+	key := c.Identity + "\x00" + strings.Join(c.Recovery, ",")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now := c.State == session.Locked.String(); now != m.locked[key] {
+		if m.locked[key] = now; now {
+			m.lockouts.Inc()
+		}
+	}
+}
