@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"strings"
 	"sync/atomic"
@@ -59,6 +60,26 @@ func TestABrowsersWebSocketByHTTP2(t *testing.T) {
 	}
 }
 
+// profile is a directory for a user of the browser, whose last processes may
+// still write into it when the browser has ended.
+func profile(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "holdfast-test-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		began, err := time.Now(), os.RemoveAll(dir)
+		for ; err != nil && time.Since(began) < patience; err = os.RemoveAll(dir) {
+			<-time.After(10 * time.Millisecond)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 func browserSocket(t *testing.T, o testenv.Origin) {
 	t.Helper()
 	w := socketWorld(t, o, "check_type: {type: StatusCode, value: [401]}, close_codes: [4401]")
@@ -79,7 +100,7 @@ func browserSocket(t *testing.T, o testenv.Origin) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	browser := exec.CommandContext(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-		"--disable-background-networking", "--no-first-run", "--user-data-dir="+t.TempDir(), "--ignore-certificate-errors-spki-list="+w.h.CA().SPKI(),
+		"--disable-background-networking", "--no-first-run", "--user-data-dir="+profile(t), "--ignore-certificate-errors-spki-list="+w.h.CA().SPKI(),
 		"--proxy-server=http://"+w.h.Addr(), "--proxy-bypass-list=<-loopback>", strings.Replace(page.URL, "127.0.0.1", "localhost", 1)) // which no rule covers
 	var output syncBuffer
 	browser.Stdout, browser.Stderr = &output, &output

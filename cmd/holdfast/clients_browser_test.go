@@ -45,7 +45,7 @@ func TestABrowserStaysLoggedIn(t *testing.T) {
 			}
 			defer origin.Close()
 			dir := t.TempDir()
-			home, user := filepath.Join(dir, "home"), filepath.Join(dir, "user")
+			home, user := filepath.Join(dir, "home"), profile(t)
 			address, end := serveHere(t, origin, home)
 			connections := func() int { return 0 }
 			if tt.front {
@@ -163,6 +163,26 @@ func relay(t *testing.T, to string) (address string, connections func() int) {
 		}
 	})
 	return ln.Addr().String(), func() int { return int(used.Load()) }
+}
+
+// profile is a directory for a user of the browser, whose last processes may
+// still write into it when the browser has ended.
+func profile(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "holdfast-test-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		began, err := time.Now(), os.RemoveAll(dir)
+		for ; err != nil && time.Since(began) < patience; err = os.RemoveAll(dir) {
+			<-time.After(10 * time.Millisecond)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // chromium is how Chromium is started, but for the certificate.

@@ -44,7 +44,7 @@ func TestABrowsersLoginBecomesAMacro(t *testing.T) {
 	proxy := strings.TrimSpace(strings.TrimPrefix(lines.Text(), "proxy"))
 	go io.Copy(io.Discard, stdout) // until the command ends
 	if proxy != "" {
-		signInByBrowser(t, portal, append(chromium(proxy, filepath.Join(dir, "user")), trustKey(t, home, "")...))
+		signInByBrowser(t, portal, append(chromium(proxy, profile(t)), trustKey(t, home, "")...))
 	}
 	interrupt()
 	if c := <-code; c != 0 {
