@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,7 +43,7 @@ func (s *Store) advise(err error) error {
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
 		return next(ErrReadOnly, "give yourself the right to write the file and its directory, in which SQLite keeps a -wal and a -shm file, or use another project with --project")
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		return next(ErrDamaged, "keep a copy, try `sqlite3 FILE .recover`, or use another project with --project")
+		return next(ErrDamaged, damagedNext)
 	case sqlite3.SQLITE_FULL:
 		return next(ErrFull, "make room, or have the history keep less (history.max_size, history.keep)")
 	case sqlite3.SQLITE_CANTOPEN:
@@ -56,6 +57,23 @@ func (s *Store) advise(err error) error {
 	}
 	return err
 }
+
+// examined is an error of opening a SQLite file that nobody understands, or that
+// the file is damaged, which is seen in many ways.
+func (s *Store) examined(ctx context.Context, err error) error {
+	if code, _ := sqliteCode(err); code != sqlite3.SQLITE_ERROR || s.dialect.numbered {
+		return err
+	}
+	var found string
+	failed := s.db.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&found)
+	if code, _ := sqliteCode(failed); code == sqlite3.SQLITE_CORRUPT || failed == nil && found != "ok" {
+		return fmt.Errorf("%w: %s (%w)", ErrDamaged, damagedNext, err)
+	}
+	return err
+}
+
+// damagedNext is what to do about ErrDamaged.
+const damagedNext = "keep a copy, try `sqlite3 FILE .recover`, or use another project with --project"
 
 // odd reports whether an error is about what was to be written, so that it
 // would come again each time. All others are of the disk or of the network.

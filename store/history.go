@@ -310,6 +310,7 @@ func (h *History) write(group []*entry) {
 		for _, e := range group {
 			h.Free(e.held)
 		}
+		h.caughtUp()
 	}()
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		err := h.commit(h.ctx, group)
@@ -368,17 +369,32 @@ func (h *History) fails(err error) {
 	}
 }
 
+// works ends a time in which nothing could be written.
 func (h *History) works() {
 	h.mu.Lock()
-	failed, full := h.failing != "", h.full && h.waiting.Load() < int64(h.o.QueueFlows)/2 && h.held.Load() < h.o.QueueBytes/2
+	failed := h.failing != ""
 	h.failing = ""
-	if full {
-		h.full = false
-	}
 	h.mu.Unlock()
-	if failed || full {
-		h.s.warn("the history is written again; %d flows and the bodies of %d are not in it", h.dropped.Load(), h.missing.Load())
+	if failed {
+		h.again()
 	}
+}
+
+// caughtUp ends a time in which flows were left out, once the half of what may
+// wait is free again.
+func (h *History) caughtUp() {
+	h.mu.Lock()
+	again := h.full && h.waiting.Load() <= int64(h.o.QueueFlows)/2 && h.held.Load() <= h.o.QueueBytes/2
+	h.full = h.full && !again
+	again = again && !h.closed
+	h.mu.Unlock()
+	if again {
+		h.again()
+	}
+}
+
+func (h *History) again() {
+	h.s.warn("the history is written again; %d flows and bodies of %d are not in it", h.dropped.Load(), h.missing.Load())
 }
 
 // ErrHistory is that a store has a history already.

@@ -49,6 +49,11 @@ type Options struct {
 	Key []byte
 	// Warn is told what a person should know. It must not block.
 	Warn func(format string, args ...any)
+
+	// For tests: how long to wait for a SQLite file that is locked, 0 being
+	// busyTimeout, and more pragmas of the connection that writes.
+	busy    time.Duration
+	pragmas []string
 }
 
 // Store is an open project.
@@ -99,20 +104,22 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		}
 		s.direct = cmp.Or(o.Direct, o.DSN)
 	} else {
-		err = s.openFile(o.DSN)
+		err = s.openFile(o)
 	}
 	if err == nil {
 		err = s.prepare(ctx)
 	}
 	if err != nil {
+		err = s.explain(o.DSN, s.examined(ctx, err))
 		s.Close()
-		return nil, s.explain(o.DSN, err)
+		return nil, err
 	}
 	return s, nil
 }
 
 // openFile opens a SQLite file, readable by its owner only.
-func (s *Store) openFile(path string) error {
+func (s *Store) openFile(o Options) error {
+	path := o.DSN
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
@@ -122,15 +129,19 @@ func (s *Store) openFile(path string) error {
 	}
 	f.Close()
 	dsn := func(more ...string) string {
-		q := url.Values{"_pragma": {fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "foreign_keys(1)"}}
+		q := url.Values{"_pragma": {fmt.Sprintf("busy_timeout(%d)", cmp.Or(o.busy, busyTimeout).Milliseconds()), "foreign_keys(1)"}}
 		for _, m := range more {
 			key, value, _ := strings.Cut(m, "=")
 			q.Add(key, value)
 		}
 		return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
 	}
+	ours := []string{"_txlock=immediate", "_pragma=journal_mode(wal)", "_pragma=synchronous(full)", "_pragma=auto_vacuum(incremental)"}
+	for _, p := range o.pragmas {
+		ours = append(ours, "_pragma="+p)
+	}
 	// Committed is on disk: a token that an answer depends on may be in it.
-	if s.db, err = sql.Open(s.dialect.driver, dsn("_txlock=immediate", "_pragma=journal_mode(wal)", "_pragma=synchronous(full)", "_pragma=auto_vacuum(incremental)")); err != nil {
+	if s.db, err = sql.Open(s.dialect.driver, dsn(ours...)); err != nil {
 		return err
 	}
 	s.db.SetMaxOpenConns(1)

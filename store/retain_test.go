@@ -1,0 +1,86 @@
+package store_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-proxy/holdfast/store"
+	"github.com/holdfast-proxy/holdfast/store/storetest"
+)
+
+func TestDelete(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, p storetest.Project) {
+		s := p.Open(t, store.Options{})
+		h := history(t, s, store.HistoryOptions{})
+		shared := strings.Repeat("shared", 500)
+		h.Record(plain(t, "/a", shared), 0)
+		h.Record(plain(t, "/b", shared), 0)
+		h.Record(plain(t, "/c", strings.Repeat("own", 1000)), 0)
+		flush(t, h)
+		all, err := s.Flows(t.Context(), 0, 10, false)
+		if err != nil || len(all) != 3 {
+			t.Fatal(len(all), err)
+		}
+		step := func(bodies int, ids ...int64) {
+			t.Helper()
+			if n, err := s.Delete(t.Context(), append(ids, 1<<40)...); n != len(ids) || err != nil {
+				t.Errorf("%d deleted, %v", n, err)
+			}
+			if n := store.Count(t, s, "bodies"); n != bodies {
+				t.Errorf("%d bodies are left, want %d", n, bodies)
+			}
+		}
+		step(2, all[0].ID)
+		if one, err := s.Flow(t.Context(), all[1].ID); err != nil || string(one.Response.Raw) != shared {
+			t.Errorf("the other flow lost its body: %v", err)
+		}
+		step(0, all[1].ID, all[2].ID)
+		if n := store.Count(t, s, "blocks") + store.Count(t, s, "flow_bodies"); n != 0 {
+			t.Errorf("%d rows are left", n)
+		}
+	})
+}
+
+func TestRetention(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, p storetest.Project) {
+		s := p.Open(t, store.Options{})
+		h := history(t, s, store.HistoryOptions{})
+		begin := time.Unix(1_800_000_000, 0)
+		const flows = 200
+		for i := range flows {
+			x := plain(t, fmt.Sprintf("/%d", i), strings.Repeat(fmt.Sprintf("%d ", i), 2000))
+			x.Flow.Start = begin.Add(time.Duration(i) * time.Hour)
+			h.Record(x, 0)
+		}
+		flush(t, h)
+		now := begin.Add(flows * time.Hour)
+		if n, err := s.Retain(t.Context(), store.Retention{Keep: 1000 * time.Hour, MaxSize: 1 << 40}, now); n != 0 || err != nil {
+			t.Errorf("%d deleted, %v", n, err)
+		}
+		if n, err := s.Retain(t.Context(), store.Retention{Keep: 130 * time.Hour}, now); n != 70 || err != nil {
+			t.Errorf("%d deleted by age, %v", n, err)
+		}
+		first, err := s.Flows(t.Context(), 0, 1, false)
+		if err != nil || len(first) != 1 || string(first[0].Flow.Request.Path()) != "/70" {
+			t.Errorf("the oldest: %v", err)
+		}
+		if n := store.Count(t, s, "bodies"); n != 130 {
+			t.Errorf("%d bodies", n)
+		}
+		size, err := s.Size(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := s.Retain(t.Context(), store.Retention{MaxSize: size - 1}, now); n != 64 || err != nil {
+			t.Errorf("%d deleted by size, %v", n, err)
+		}
+		if smaller, err := s.Size(t.Context()); err != nil || smaller >= size {
+			t.Errorf("%d bytes, and %d before, %v", smaller, size, err)
+		}
+		if !store.IsPostgres(p.DSN) && (store.Number(t, s, "PRAGMA auto_vacuum") != 2 || store.Number(t, s, "PRAGMA freelist_count") > 100) {
+			t.Errorf("auto_vacuum %d, %d free pages", store.Number(t, s, "PRAGMA auto_vacuum"), store.Number(t, s, "PRAGMA freelist_count"))
+		}
+	})
+}
