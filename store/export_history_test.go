@@ -12,8 +12,8 @@ func WithPragmas(o Options, pragmas ...string) Options {
 	return o
 }
 
-// Exec runs a statement on the connection that writes.
-func Exec(t testing.TB, s *Store, statement string, args ...any) {
+// Do runs a statement on the connection that writes.
+func Do(t testing.TB, s *Store, statement string, args ...any) {
 	t.Helper()
 	if _, err := s.db.ExecContext(t.Context(), s.dialect.sql(statement), args...); err != nil {
 		t.Fatal(err)
@@ -46,4 +46,12 @@ func Text(t testing.TB, s *Store, question string) (text string) {
 		t.Fatal(err)
 	}
 	return text
+}
+
+// MakeWeeks makes the partitions of PostgreSQL.
+func MakeWeeks(t testing.TB, s *Store, now time.Time) {
+	t.Helper()
+	if err := s.makeWeeks(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
 }

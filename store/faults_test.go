@@ -87,7 +87,7 @@ func TestAFullDiskEndsNothing(t *testing.T) {
 			warn, texts := told()
 			s := storetest.File(t).Open(t, store.Options{Warn: warn})
 			h := history(t, s, store.HistoryOptions{})
-			store.Exec(t, s, fault.begin)
+			store.Do(t, s, fault.begin)
 			for range 100 {
 				h.Record(plain(t, "/x", strings.Repeat("y", 9000)), 0)
 			}
@@ -95,7 +95,7 @@ func TestAFullDiskEndsNothing(t *testing.T) {
 			if st := h.Stats(); !strings.Contains(st.Failing, fault.says) || st.Dropped > 0 {
 				t.Errorf("%+v", st)
 			}
-			store.Exec(t, s, fault.end)
+			store.Do(t, s, fault.end)
 			flush(t, h)
 			heard(t, texts, "is written again")
 			if st := h.Stats(); st.Written != 100 || st.Dropped+st.Bodies > 0 || st.Failing != "" {
@@ -154,7 +154,7 @@ func TestWhatIsWrongWithAProject(t *testing.T) {
 	t.Run("newer", func(t *testing.T) {
 		storetest.Each(t, func(t *testing.T, p storetest.Project) {
 			s := p.Open(t, store.Options{})
-			store.Exec(t, s, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, ?)`, true)
+			store.Do(t, s, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, ?)`, true)
 			s.Close()
 			if _, err := p.Try(t, store.Options{}); !errors.Is(err, store.ErrNewer) || !strings.Contains(err.Error(), "use a newer Holdfast") {
 				t.Errorf("got %v", err)

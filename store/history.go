@@ -106,7 +106,10 @@ func (s *Store) StartHistory(o HistoryOptions) (*History, error) {
 		h.cancel()
 		return nil, err
 	}
-	if o.Retention != (Retention{}) {
+	ctx, cancel := context.WithTimeout(h.ctx, flushTime)
+	h.retained(s.makeWeeks(ctx, time.Now()))
+	cancel()
+	if o.Retention != (Retention{}) || s.dialect.numbered {
 		h.retaining.Go(h.retain)
 	}
 	go h.run()

@@ -121,11 +121,16 @@ func (s *Store) giveBack(ctx context.Context) error {
 func (s *Store) Retain(ctx context.Context, r Retention, now time.Time) (deleted int, err error) {
 	for r.Keep > 0 {
 		n, err := s.deleteWhere(ctx, `WHERE at < ? ORDER BY at LIMIT ?`, now.Add(-r.Keep).UnixMicro(), deleteFlows)
-		if deleted += n; err != nil || n == 0 {
+		if deleted += n; err != nil {
 			return deleted, s.advise(err)
 		}
 		if n < deleteFlows {
 			break
+		}
+	}
+	if r.Keep > 0 {
+		if err := s.dropWeeks(ctx, now.Add(-r.Keep)); err != nil {
+			return deleted, s.advise(err)
 		}
 	}
 	for r.MaxSize > 0 {
@@ -176,7 +181,11 @@ func (s *Store) Size(ctx context.Context) (size int64, err error) {
 func (h *History) retain() {
 	for {
 		ctx, cancel := context.WithTimeout(h.ctx, retainLimit)
-		_, err := h.s.Retain(ctx, h.o.Retention, time.Now())
+		now := time.Now()
+		err := h.s.makeWeeks(ctx, now)
+		if err == nil {
+			_, err = h.s.Retain(ctx, h.o.Retention, now)
+		}
 		cancel()
 		h.retained(err)
 		select {
@@ -195,6 +204,6 @@ func (h *History) retained(err error) {
 	say := h.kept && !was
 	h.mu.Unlock()
 	if say {
-		h.s.warn("old flows cannot be deleted: %v; it is tried again every minute", err)
+		h.s.warn("old flows cannot be deleted, or weeks not be made: %v; it is tried again every minute", err)
 	}
 }

@@ -84,3 +84,47 @@ func TestRetention(t *testing.T) {
 		}
 	})
 }
+
+// PostgreSQL has a partition for each week, made ahead, and dropped when it is
+// over and empty.
+func TestWeeks(t *testing.T) {
+	s := storetest.Project{DSN: storetest.Postgres(t)}.Open(t, store.Options{})
+	begin := time.Date(2026, 1, 7, 12, 0, 0, 0, time.UTC) // a Wednesday
+	weeks := func(want int64) {
+		t.Helper()
+		if n := store.Number(t, s, `SELECT count(*) FROM pg_inherits WHERE inhparent = 'flows'::regclass`); n != want+1 {
+			t.Errorf("%d partitions, want %d", n-1, want)
+		}
+	}
+	for range 2 { // the second time there is nothing to do
+		store.MakeWeeks(t, s, begin)
+		weeks(3)
+	}
+	// The history makes this week's itself.
+	h := history(t, s, store.HistoryOptions{})
+	x := plain(t, "/a", "b")
+	x.Flow.Start = begin
+	h.Record(x, 0)
+	flush(t, h)
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	weeks(6)
+	if n := store.Count(t, s, "flows_20260105"); n != 1 {
+		t.Errorf("%d flows in the week", n)
+	}
+	if n := store.Count(t, s, "flows_other"); n != 0 {
+		t.Errorf("%d flows in no week", n)
+	}
+	// A flow outside of all weeks is kept, and its week is not made then.
+	h = history(t, s, store.HistoryOptions{})
+	x.Flow.Start = begin.AddDate(-1, 0, 0)
+	h.Record(x, 0)
+	flush(t, h)
+	store.MakeWeeks(t, s, x.Flow.Start)
+	weeks(8)
+	if n, err := s.Retain(t.Context(), store.Retention{Keep: time.Hour}, begin.AddDate(0, 0, 14)); n != 2 || err != nil {
+		t.Errorf("%d deleted, %v", n, err)
+	}
+	weeks(4) // two of January are over, and the two of 2025
+}
