@@ -262,6 +262,7 @@ func (d *deriver) deriveSlot(j int, s *slot) {
 // first: a token behind "Bearer ", a state inside of a URL in a parameter.
 func (d *deriver) deriveParts(j int, s *slot) {
 	it := d.items[j]
+	d.deriveOffered(j, s)
 	for at := 0; at < len(s.text); {
 		from, to := nextWord(s.text, at)
 		if from < 0 {
@@ -277,10 +278,56 @@ func (d *deriver) deriveParts(j int, s *slot) {
 	}
 }
 
+// deriveOffered takes the parts of a text that are the whole of what an answer
+// offers. These may hold bytes that end a word, such as the "/" of base64 or the
+// "|" of a token that begins with a number.
+func (d *deriver) deriveOffered(j int, s *slot) {
+	it := d.items[j]
+	for at := 0; at < len(s.text); {
+		from, to := nextRun(s.text, at)
+		if from < 0 {
+			break
+		}
+		at = to
+		if i := strings.IndexByte(s.text[from:to], '='); i > 0 && from+i+1 < to && !d.offered(j, s.text[from:to]) {
+			from += i + 1 // name=value
+		}
+		run := s.text[from:to]
+		if len(run) < len(s.text) && !it.covered(s, from, to) && looksMade(run) && d.offered(j, run) {
+			if f := d.lookup(j, run, wordName(s.text, from, s.name), s.label, false); f != nil {
+				it.put(edit{slot: s, source: f}, from, to)
+			}
+		}
+	}
+}
+
+// offered reports whether an answer before the j-th request has a value at a
+// place of its own.
+func (d *deriver) offered(j int, value string) bool {
+	return slices.ContainsFunc(d.items[:j], func(it *item) bool { return it.answer != nil && len(it.answer.byText[value]) > 0 })
+}
+
+// nextRun is the next run of bytes that neither space, quotes nor the separators
+// of lists and parameters end.
+func nextRun(text string, at int) (from, to int) {
+	const ends = " \t\r\n\"'<>,;&?"
+	for at < len(text) && strings.IndexByte(ends, text[at]) >= 0 {
+		at++
+	}
+	if at >= len(text) {
+		return -1, -1
+	}
+	to = at
+	for to < len(text) && strings.IndexByte(ends, text[to]) < 0 {
+		to++
+	}
+	return at, to
+}
+
 // nextWord is the next run of bytes that tokens are made of.
 func nextWord(text string, at int) (from, to int) {
 	isToken := func(c byte) bool {
-		return isWord(c) || c == '-' || c == '.' || c == '~' || c == '+' || c == '/' && false
+		return isWord(c) || c == '-' || c == '.' || c == '~' || c == '+'
 	}
 	for at < len(text) && !isToken(text[at]) {
 		at++

@@ -98,6 +98,14 @@ Content-Type: application/json
 Content-Type: application/json
 
 {"access_token":"` + token + `"}`, "Authorization: Bearer " + token, login, "JSON path $.access_token", "Authorization: Bearer {{ACCESS_TOKEN}}"},
+		"a scheme before base64": {`200 OK
+Content-Type: application/json
+
+{"access_token":"` + token + "/x7/" + token + `="}`, "Authorization: Bearer " + token + "/x7/" + token + "=", login, "JSON path $.access_token", "Authorization: Bearer {{ACCESS_TOKEN}}"},
+		"a number before a token": {`200 OK
+Content-Type: application/json
+
+{"token":"12|` + token + `"}`, "Authorization: Bearer 12|" + token, login, "JSON path $.token", "Authorization: Bearer {{TOKEN}}"},
 		"a parameter of a challenge": {`401 Unauthorized
 WWW-Authenticate: Custom realm="x", nonce="` + token + `"`, "", "n=" + token + "&" + login, `ResponseHeader name WWW-Authenticate regex nonce="([^"]+)"`, "n={{NONCE}}&"},
 		"a cookie that is repeated, decoded": {"200 OK\nSet-Cookie: XSRF-TOKEN=a%2Fb" + token + "; Path=/", "X-XSRF-TOKEN: a/b" + token, login,
