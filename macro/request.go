@@ -56,6 +56,21 @@ func ParseRequest(src string, tls bool) (*RequestTemplate, error) {
 	return t, nil
 }
 
+// Reads reports whether the request is a GET or HEAD that carries neither a body
+// nor credentials in its head.
+func (t *RequestTemplate) Reads() bool {
+	none := func(string) (string, bool) { return "", false }
+	method, missing := t.method.Expand(none)
+	if len(missing) > 0 || method != "GET" && method != "HEAD" || t.body != nil {
+		return false
+	}
+	return !slices.ContainsFunc(t.fields, func(field *rule.Template) bool {
+		line, _ := field.Expand(none)
+		name, _, _ := strings.Cut(strings.ToLower(line), ":")
+		return name == "authorization" || name == "cookie"
+	})
+}
+
 // cutLine parts the first line, without its line end, from the rest.
 func cutLine(s string) (line, rest string, more bool) {
 	line, rest, more = strings.Cut(s, "\n")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/holdfast-proxy/holdfast/flow"
+	"github.com/holdfast-proxy/holdfast/httpql"
 	"github.com/holdfast-proxy/holdfast/macro"
 	"github.com/holdfast-proxy/holdfast/rule"
 	"github.com/holdfast-proxy/holdfast/wire"
@@ -322,6 +323,66 @@ func TestALoginThatDiesOnTheWayIsBegunAnew(t *testing.T) {
 			}
 			if n := o.count("GET /form"); n != tt.opened {
 				t.Errorf("begun %d times; want %d", n, tt.opened)
+			}
+		})
+	}
+}
+
+// A login page that leads away for as long as the dead session's cookie comes
+// with it is asked for again without: nobody's password has been refused.
+func TestALoginIsBegunAnewWithoutTheDeadSessionsCookies(t *testing.T) {
+	o := newOrigin()
+	o.handle("/form", func(_ context.Context, f *flow.Flow) error {
+		if cookie, _ := f.Request.Get("Cookie"); strings.Contains(string(cookie), "sid=") {
+			return answer(f, 302, "", "Location: /")
+		}
+		return answer(f, 200, "{}", "Set-Cookie: sid=s; Path=/")
+	})
+	o.handle("/credentials", func(_ context.Context, f *flow.Flow) error { return o.login(f) })
+	s := newSetup(t, o, bearer(t))
+	s.Variables = map[string]string{"BASE": "http://o", "PASS": "alicepass"}
+	first := oneStep(t, "GET {{BASE}}/form HTTP/1.1\n\n")
+	var err error
+	if first.Expect, err = httpql.Parse("resp.code.eq:200"); err != nil {
+		t.Fatal(err)
+	}
+	s.Macros = []*macro.Macro{{Name: "login", Steps: []macro.Step{first, oneStep(t, "POST http://o/credentials HTTP/1.1\n\np={{PASS}}", "ACCESS access")}}}
+	p := s.start(t, o)
+	for range 3 {
+		p.want(p.get("/a"), 200)
+		o.kill()
+	}
+	if forms, logins := o.count("GET /form"), o.count("POST /credentials"); forms != 5 || logins != 3 {
+		t.Errorf("%d forms, %d logins; want 5, the second and third login having begun twice, and 3", forms, logins)
+	}
+}
+
+// Credentials that have logged in before are tried once more where a later step
+// is refused: a token of its form may have died meanwhile.
+func TestALoginThatWorkedBeforeIsBegunAnewOnce(t *testing.T) {
+	for _, tt := range []struct{ status, times, sent, want int }{{403, 1, 3, 200}, {422, 1, 3, 200}, {403, 9, 3, 502}, {401, 1, 2, 502}} {
+		t.Run(fmt.Sprint(tt.times, " times ", tt.status), func(t *testing.T) {
+			o := newOrigin()
+			var refuse atomic.Int64
+			o.handle("/form", func(_ context.Context, f *flow.Flow) error { return answer(f, 200, "{}") })
+			o.handle("/credentials", func(_ context.Context, f *flow.Flow) error {
+				if refuse.Add(-1) >= 0 {
+					return answer(f, tt.status, "no")
+				}
+				return o.login(f)
+			})
+			s := newSetup(t, o, bearer(t))
+			s.Macros = []*macro.Macro{{Name: "login", Steps: []macro.Step{oneStep(t, "GET http://o/form HTTP/1.1\n\n"),
+				oneStep(t, "POST http://o/credentials HTTP/1.1\n\n", "ACCESS access")}}}
+			p := s.start(t, o)
+			p.want(p.get("/a"), 200)
+			refuse.Store(int64(tt.times))
+			o.kill()
+			if r := p.get("/a"); r.status != tt.want && (tt.want == 200 || r.failed == nil) {
+				t.Errorf("got %v; want %d", r, tt.want)
+			}
+			if n := o.count("POST /credentials"); n != tt.sent {
+				t.Errorf("credentials were sent %d times; want %d", n, tt.sent)
 			}
 		})
 	}

@@ -275,6 +275,9 @@ func (s *session) runPatiently(ctx context.Context, r *recovery, m *macro.Macro,
 	for {
 		result, err := m.Run(ctx, env)
 		if err == nil {
+			if begunAnew {
+				s.takeJar(env.Jar)
+			}
 			return s.withRuleTokens(result), nil
 		}
 		err = redacted(err)
@@ -282,8 +285,9 @@ func (s *session) runPatiently(ctx context.Context, r *recovery, m *macro.Macro,
 		if errors.As(err, &step) {
 			s.keepSpent(m, s.found(step.Steps, step.Partial))
 		}
-		if step != nil && !begunAnew && !once && !m.Once && diedMeanwhile(step) {
+		if step != nil && !begunAnew && !once && !m.Once && s.mayBeginAnew(m, step) {
 			begunAnew = true
+			env.Jar = newJar()
 			continue
 		}
 		if lasting(err) != nil || step == nil || (step.Kind != macro.Transport && step.Kind != macro.Transient) {
@@ -304,13 +308,6 @@ func (s *session) runPatiently(ctx context.Context, r *recovery, m *macro.Macro,
 		waited += next
 		pause = min(2*pause, 5*time.Second)
 	}
-}
-
-// diedMeanwhile reports whether a step was refused because what the steps before
-// it had begun is gone, which says nothing about the credentials: 408 (Tomcat's
-// form login), 419 (Laravel's "page expired"), 440 (IIS's login time-out).
-func diedMeanwhile(step *macro.StepError) bool {
-	return step.Kind == macro.Rejected && step.Step > 1 && (step.Status == 408 || step.Status == 419 || step.Status == 440)
 }
 
 // withRuleTokens adds what the rules' own sources find in the macro's answers:
