@@ -22,7 +22,7 @@ const (
 // answer is what is compared of an answer.
 type answer struct {
 	status   int
-	location string // the path that a redirect leads to, without its query
+	location string // the path that a redirect leads to; without its query, unless that alone says where it leads
 	body     []byte
 	html     bool
 }
@@ -33,11 +33,20 @@ func newAnswer(resp *wire.Response, body []byte) *answer {
 		a.location = "/"
 		if u, err := url.Parse(string(location)); err == nil && u.EscapedPath() != "" {
 			a.location = u.EscapedPath()
+			if pair, _, _ := strings.Cut(u.RawQuery, "&"); len(pair) <= maxFeature && leadsToLogin(pair) && !leadsToLogin(a.location) {
+				a.location += "?" + pair // an application behind one path
+			}
 		}
 	}
 	media := strings.ToLower(string(resp.Combined("Content-Type")))
 	a.html = strings.Contains(media, "html") || media == "" && bytes.Contains(a.body, []byte("<html"))
 	return a
+}
+
+// leadsToLogin reports whether a path or parameter looks like that of a login.
+func leadsToLogin(s string) bool {
+	s = strings.ToLower(s)
+	return slices.ContainsFunc([]string{"login", "log-in", "log_in", "signin", "sign-in", "sign_in", "logon"}, func(word string) bool { return strings.Contains(s, word) })
 }
 
 // feature is a text by which a body is known.

@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/holdfast-proxy/holdfast/macro"
+	"github.com/holdfast-proxy/holdfast/macro/derive"
 	"github.com/holdfast-proxy/holdfast/rule"
 )
 
@@ -212,7 +213,7 @@ func macroNode(name, template string, extract []macro.Extraction, expect string)
 	step := mapping("request", template)
 	var list []*yaml.Node
 	for _, x := range extract {
-		list = append(list, inline(mapping("token_name", x.Token, "source", inline(sourceNode(x)))))
+		list = append(list, inline(mapping("token_name", x.Token, "source", derive.SourceNode(x.Source))))
 	}
 	if len(list) > 0 {
 		set(step, "extract", list)
@@ -221,17 +222,6 @@ func macroNode(name, template string, extract []macro.Extraction, expect string)
 		set(step, "expect", expect)
 	}
 	return mapping("name", name, "steps", []*yaml.Node{step})
-}
-
-func sourceNode(x macro.Extraction) *yaml.Node {
-	m := mapping("type", x.Source.Type)
-	if x.Source.Name != "" {
-		set(m, "name", x.Source.Name)
-	}
-	if x.Source.Path != "" {
-		set(m, "path", x.Source.Path)
-	}
-	return m
 }
 
 // ruleName is the host, which is what a person would call it.
@@ -254,14 +244,19 @@ func (l *learner) rule(recovery []string) *yaml.Node {
 			set(r, "reauth_macro", recovery)
 		}
 	}
+	var actions []*yaml.Node
 	if len(l.session.jar.All()) > 0 {
-		set(r, "actions", []*yaml.Node{node("use_cookies")})
+		actions = append(actions, node("use_cookies"))
 	}
 	var updates []*yaml.Node
 	for _, t := range l.targets {
+		if t.double.name != "" {
+			actions = append(actions, mapping("run_script", t.double.copied(t.header, l.rec.origin+"/")))
+			continue
+		}
 		u := mapping("token_name", t.token)
-		if t.cookie != "" {
-			set(u, "source", inline(mapping("type", "Cookie", "name", t.cookie)))
+		if t.source != nil {
+			set(u, "source", derive.SourceNode(t.source))
 		}
 		if t.header != "" {
 			place := inline(mapping("type", "RequestHeader", "name", t.header))
@@ -271,6 +266,14 @@ func (l *learner) rule(recovery []string) *yaml.Node {
 			set(u, "target", inline(mapping("type", "QueryParam", "name", t.query)))
 		}
 		updates = append(updates, u)
+	}
+	if len(actions) > 0 {
+		set(r, "actions", actions)
+	}
+	for _, c := range l.carried {
+		for i := range c.places {
+			updates = append(updates, mapping("token_name", c.token, "target", placeNode(&c.places[i])))
+		}
 	}
 	if len(updates) > 0 {
 		set(r, "token_updates", updates)
@@ -335,18 +338,30 @@ func (l *learner) validation() *yaml.Node {
 // csrfRule puts a fresh token into writes.
 func (l *learner) csrfRule(c *csrf, name string) *yaml.Node {
 	r := mapping("name", name, "priority", 10, "scope", inline(mapping("pattern", l.rec.origin+"/", "target", "url", "methods", []string{"POST", "PUT", "PATCH", "DELETE"})))
-	u := mapping("token_name", c.token)
+	if c.page == nil && c.places[0].Type == rule.TargetRequestHeader {
+		set(r, "actions", []*yaml.Node{mapping("run_script", c.cookie.copied(c.places[0].Name, l.rec.origin+"/"))})
+		return r
+	}
 	if c.page != nil {
 		set(r, "actions", []*yaml.Node{mapping("run_macro", inline(mapping("macro", name, "update_params", "none")))})
-	} else {
-		// Every answer may bring another one: the newest counts.
-		set(u, "source", inline(mapping("type", "Cookie", "name", c.cookie)))
 	}
-	if c.header != "" {
-		set(u, "target", inline(mapping("type", "RequestHeader", "name", c.header)))
-	} else {
-		set(u, "target", inline(mapping("type", "FormParam", "name", c.param)))
+	var updates []*yaml.Node
+	for i := range c.places {
+		place := placeNode(&c.places[i])
+		if c.page == nil {
+			place.Style = 0
+			set(place, "script", c.cookie.repeated())
+		}
+		updates = append(updates, mapping("token_name", c.token, "target", place))
 	}
-	set(r, "token_updates", []*yaml.Node{u})
+	set(r, "token_updates", updates)
 	return r
+}
+
+// placeNode writes a place of a request.
+func placeNode(t *rule.Target) *yaml.Node {
+	if t.Pointer != "" {
+		return inline(mapping("type", t.Type, "pointer", t.Pointer))
+	}
+	return inline(mapping("type", t.Type, "name", t.Name))
 }

@@ -84,6 +84,7 @@ type learner struct {
 	whoami   *confirmation
 	refresh  *refresh
 	csrf     []csrf
+	carried  []carried
 	protects []string
 }
 
@@ -217,7 +218,11 @@ func (l *learner) askAll() error {
 		}
 	}
 	tellers := 0
-	for _, q := range questions[:min(len(questions), maxQuestions)] {
+	heard := make(map[kind]bool)
+	for _, q := range mixed(questions)[:min(len(questions), maxQuestions)] {
+		if tellers >= enough && heard[q.kind] {
+			continue // a kind that was not asked yet may show death in another way
+		}
 		l.say("asking %s with the session, without it, and with a broken one", q.shown)
 		k := &asked{question: q}
 		l.askOne(k)
@@ -242,16 +247,28 @@ func (l *learner) askAll() error {
 			}
 			tellers++
 		}
+		heard[q.kind] = true
 		l.asked = append(l.asked, k)
 		for _, c := range checks {
 			l.addCheck(c)
 		}
 		l.live = append(l.live, k.with...)
-		if tellers >= enough {
-			break
-		}
 	}
 	return nil
+}
+
+// mixed puts the first question of each kind in front: pages, and what scripts
+// ask, show death in ways of their own. Otherwise the order stays.
+func mixed(questions []*question) []*question {
+	var first, rest []*question
+	for _, q := range questions {
+		if slices.ContainsFunc(first, func(k *question) bool { return k.kind == q.kind }) {
+			rest = append(rest, q)
+		} else {
+			first = append(first, q)
+		}
+	}
+	return append(first, rest...)
 }
 
 func (l *learner) tellsBy() []check {

@@ -402,25 +402,37 @@ func (l *learner) proveWrite(e *examiner) error {
 	if q == nil {
 		return nil
 	}
-	if c.param != "" {
-		head, body, _ := strings.Cut(q.plain, "\n\n")
-		var kept []string
-		for pair := range strings.SplitSeq(strings.TrimSuffix(body, "\n"), "&") {
-			if !strings.HasPrefix(pair, c.param+"=") {
-				kept = append(kept, pair)
-			}
+	without := "without it"
+	switch c.places[0].Type {
+	case rule.TargetRequestHeader:
+	default:
+		without = "with an old one"
+		media, _ := c.write.Request.Get("Content-Type")
+		if strings.HasPrefix(strings.ToLower(string(media)), "application/x-www-form-urlencoded") {
+			q.plain, without = withoutParam(q.plain, c.places[0].Name), "without it"
 		}
-		q.plain = head + "\n\n" + strings.Join(kept, "&") + "\n"
 	}
 	a, _, err := e.proxy.ask(q, e.identity)
 	if errors.Is(err, ErrBudget) || e.proxy.ctx.Err() != nil {
 		return err
 	}
-	ok := err == nil && a.status < 400 && !slices.ContainsFunc(l.checks, func(k check) bool { return k.matches(a) })
-	how := q.shown + " was sent without it"
+	ok := err == nil && a.status < 400 && !slices.ContainsFunc(l.checks, func(k check) bool { return k.matches(a) && !(k.weak && l.whoami != nil) })
+	how := q.shown + " was sent " + without
 	if err == nil {
 		how += fmt.Sprintf(" and answered %d", a.status)
 	}
 	l.report.claim(ok, what, how, "see holdfast serve --trace -")
 	return nil
+}
+
+// withoutParam takes a parameter out of the form in a request's text.
+func withoutParam(text, name string) string {
+	head, body, _ := strings.Cut(text, "\n\n")
+	var kept []string
+	for pair := range strings.SplitSeq(strings.TrimSuffix(body, "\n"), "&") {
+		if !strings.HasPrefix(pair, name+"=") {
+			kept = append(kept, pair)
+		}
+	}
+	return head + "\n\n" + strings.Join(kept, "&") + "\n"
 }

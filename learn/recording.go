@@ -15,7 +15,7 @@ import (
 
 // words are what paths and names are told by.
 type words struct {
-	logout, refresh, login, harm, whoami, static, csrf *regexp.Regexp
+	logout, refresh, login, harm, whoami, static, csrf, token *regexp.Regexp
 }
 
 func newWords() *words {
@@ -27,6 +27,7 @@ func newWords() *words {
 		whoami:  regexp.MustCompile(`(?i)(^|[/_.-])(me|whoami|profile|account|accounts|user|userinfo|session|dashboard|admin|settings|home)\b`),
 		static:  regexp.MustCompile(`(?i)\.(css|m?js|png|jpe?g|gif|svg|ico|webp|woff2?|ttf|map|mp4|webmanifest|txt|pdf|zip)$`),
 		csrf:    regexp.MustCompile(`(?i)csrf|xsrf|authenticity_token|__requestverificationtoken|_token$|nonce|sesskey|form_key`),
+		token:   regexp.MustCompile(`(?i)token$`),
 	}
 }
 
@@ -39,7 +40,16 @@ type question struct {
 	template string // with the session's tokens as variables
 	plain    string // without the lines that carry them
 	score    int    // the higher, the sooner it is asked
+	kind     kind
 }
+
+// kind is what somebody asks for.
+type kind uint8
+
+const (
+	forData kind = iota // JSON and the like
+	forPage             // HTML
+)
 
 // recording is what is known of the exchanges.
 type recording struct {
@@ -321,6 +331,9 @@ func (r *recording) questions(d *derive.Draft, tokens []token) []*question {
 		}
 		if strings.Contains(media, "json") {
 			q.score++
+		}
+		if strings.Contains(media, "html") {
+			q.kind = forPage
 		}
 		all = append(all, q)
 	}

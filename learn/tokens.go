@@ -30,8 +30,9 @@ type target struct {
 	header   string // or
 	query    string
 	template string
-	cookie   string // the token is this cookie's value, too: it is taken from every answer
-	guessed  bool   // no request of the recording carries it
+	source   *rule.Source // of a token that is a cookie's value: it is taken from every answer
+	double   doubled      // in place of the token, this cookie's newest value is sent
+	guessed  bool         // no request of the recording carries it
 }
 
 // findTargets finds where requests behind the login carry what it brought.
@@ -53,7 +54,11 @@ func (l *learner) findTargets() []target {
 				continue
 			}
 			if text, used := put(string(value), l.tokens); len(used) > 0 {
-				add(target{token: used[0], header: string(name), template: text, cookie: l.cookieOf(used[0])})
+				t := target{token: used[0], header: string(name), template: text, source: l.cookieOf(used[0])}
+				if l.rec.words.csrf.MatchString(string(name)) {
+					t.double = doubledBy(x, string(value))
+				}
+				add(t)
 			} else if text, basic := basicOf(string(name), string(value), l.draft); basic && strings.Contains(text, "BASIC") {
 				add(target{token: "BASIC", header: "Authorization", template: text})
 			}
@@ -89,16 +94,16 @@ func (l *learner) isBearer(name string) bool {
 	return slices.ContainsFunc(l.tokens, func(t token) bool { return t.name == name && len(t.recorded[0]) >= 16 })
 }
 
-// cookieOf is the cookie that a token is extracted from; "" it is none.
-func (l *learner) cookieOf(token string) string {
+// cookieOf is where a token is extracted from that is a cookie; nil: it is none.
+func (l *learner) cookieOf(token string) *rule.Source {
 	for i := range l.draft.Steps {
 		for _, x := range l.draft.Steps[i].Extract {
-			if x.Token == token && x.Source.Type == "Cookie" {
-				return x.Source.Name
+			if x.Token == token && x.Source.Type == rule.SourceCookie {
+				return &x.Source
 			}
 		}
 	}
-	return ""
+	return nil
 }
 
 // refresh is how a session is renewed without a login.

@@ -405,6 +405,20 @@ func (a *answer) find(value, name string) (*rule.Source, int, string) {
 	return &best.source, best.rank, best.name
 }
 
+// Locate finds the place of an answer whose value this is: of several the one
+// that is called the same and that is least likely to break. A text that stands
+// at no place of its own is not found.
+func Locate(x *convert.Exchange, value, name string) (rule.Source, bool) {
+	if x.Response == nil {
+		return rule.Source{}, false
+	}
+	source, _, _ := answerOf(x).find(value, name)
+	if source == nil {
+		return rule.Source{}, false
+	}
+	return *source, true
+}
+
 // check compiles a source and has it say which of several matches is meant.
 func (a *answer) check(source rule.Source, value string) (rule.Source, bool) {
 	most := 50

@@ -94,7 +94,7 @@ func (s *Step) node() *yaml.Node {
 			e := mapping()
 			e.Style = yaml.FlowStyle
 			set(e, "token_name", text(x.Token))
-			set(e, "source", sourceNode(&x.Source))
+			set(e, "source", SourceNode(&x.Source))
 			list.Content = append(list.Content, e)
 		}
 		set(m, "extract", list)
@@ -105,7 +105,8 @@ func (s *Step) node() *yaml.Node {
 	return m
 }
 
-func sourceNode(s *rule.Source) *yaml.Node {
+// SourceNode writes a source as configurations have it.
+func SourceNode(s *rule.Source) *yaml.Node {
 	m := mapping()
 	m.Style = yaml.FlowStyle
 	for _, k := range []struct{ key, value string }{{"type", s.Type}, {"name", s.Name}, {"path", s.Path}, {"regex", s.Regex}, {"selector", s.Selector},
