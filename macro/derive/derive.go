@@ -397,7 +397,7 @@ func (d *deriver) lookup(j int, value, name, label string, forced bool) *found {
 		if a == nil || d.items[i].x.Request == nil || len(d.options.without[d.items[i].x.Entry]) > 0 {
 			continue
 		}
-		source, rank, called := a.find(value, name)
+		source, rank, called := a.find(value, name, !made && !forced)
 		if source == nil {
 			if !made && !forced || len(value) < 12 && !forced {
 				continue

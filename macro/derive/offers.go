@@ -51,6 +51,7 @@ type answer struct {
 	body   []byte
 	offers []offer
 	byText map[string][]int // offers by value
+	known  map[sought]best  // what was looked for
 	html   bool
 }
 
@@ -379,30 +380,66 @@ func attributeName(name string) bool {
 	return strings.HasPrefix(name, "data-")
 }
 
+// maxTried is how many sources of one value in one answer are tried: a short
+// value stands in many places of a script.
+const maxTried = 8
+
+// sought is what was looked for in an answer, and best what was found.
+type sought struct {
+	value, name string
+	named       bool
+}
+
+type best struct {
+	source *rule.Source // nil: none
+	rank   int
+	name   string
+}
+
 // find is the best source of a value in the answer, compiled, and tried on it.
-// name is what the request calls the value.
-func (a *answer) find(value, name string) (*rule.Source, int, string) {
-	var best *offer
-	score := 0
-	for _, i := range a.byText[value] {
-		o := &a.offers[i]
-		s := o.rank * 2
-		if !sameName(o.name, name) {
-			s++
-		}
-		if best != nil && s >= score {
-			continue
-		}
-		if source, ok := a.check(o.source, value); ok {
-			tried := *o
-			tried.source = source
-			best, score = &tried, s
-		}
-	}
-	if best == nil {
+// name is what the request calls the value; named wants the answer to call it
+// the same.
+func (a *answer) find(value, name string, named bool) (*rule.Source, int, string) {
+	if len(a.byText[value]) == 0 {
 		return nil, 0, ""
 	}
-	return &best.source, best.rank, best.name
+	what := sought{value, name, named}
+	b, ok := a.known[what]
+	if !ok {
+		b = a.seek(what)
+		if a.known == nil {
+			a.known = make(map[sought]best)
+		}
+		a.known[what] = b
+	}
+	return b.source, b.rank, b.name
+}
+
+func (a *answer) seek(what sought) (b best) {
+	score := 0
+	tried := make(map[string]bool)
+	for _, i := range a.byText[what.value] {
+		o := &a.offers[i]
+		s := o.rank * 2
+		if !sameName(o.name, what.name) {
+			s++
+			if what.named {
+				continue
+			}
+		}
+		text := o.source.String()
+		if b.source != nil && s >= score || tried[text] {
+			continue
+		}
+		if len(tried) >= maxTried {
+			break
+		}
+		tried[text] = true
+		if source, ok := a.check(o.source, what.value); ok {
+			b, score = best{&source, o.rank, o.name}, s
+		}
+	}
+	return b
 }
 
 // Locate finds the place of an answer whose value this is: of several the one
@@ -412,7 +449,7 @@ func Locate(x *convert.Exchange, value, name string) (rule.Source, bool) {
 	if x.Response == nil {
 		return rule.Source{}, false
 	}
-	source, _, _ := answerOf(x).find(value, name)
+	source, _, _ := answerOf(x).find(value, name, !looksMade(value))
 	if source == nil {
 		return rule.Source{}, false
 	}
