@@ -417,7 +417,7 @@ func FuzzFrom(f *testing.F) {
 // A short value that stands in a large script a thousand times is not looked at
 // in each of its places, for each request anew: this ended after minutes.
 func TestAShortValueInALargeScript(t *testing.T) {
-	script := "200 OK\nContent-Type: text/html\n\n<script>" + strings.Repeat(`{name:"name",field:"name",fields:"name",x:"`+strings.Repeat("y", 300)+`"},`, 1000) + "</script>"
+	script := "200 OK\nContent-Type: text/html\n\n<script>" + strings.Repeat(`{name:"name",field:"name",fields:"name",x:"`+strings.Repeat("y", 300)+`"},`, 400) + "</script>"
 	messages := []string{get("/app"), script, post("/login", login), ok}
 	for i := range 40 {
 		messages = append(messages, get(fmt.Sprintf("/list/%d?fields=name", i)), "200 OK\nContent-Type: application/json\n\n[]")
