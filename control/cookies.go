@@ -115,7 +115,7 @@ func cookieOperations() []Operation {
 				return &shown, nil
 			}),
 		of(Operation{Name: "cookie.set", Doc: "Put a cookie into an identity's jar; one of the same name, domain and path is replaced.", Danger: Change,
-			Method: "POST", Path: "/cookies", Tool: "cookie_set", Command: "cookie set"}, setCookie),
+			Method: "POST", Path: "/cookies", Tool: "cookie_set", Command: Nowhere}, setCookie),
 		of(Operation{Name: "cookie.delete", Doc: "Remove a cookie. Answers to earlier requests do not bring it back.", Danger: Destructive,
 			Method: "DELETE", Path: "/cookies/{id}", Tool: "cookie_delete", Command: "cookie delete"},
 			func(_ context.Context, d *Desk, p *cookieParams) (*Done, error) {
@@ -141,7 +141,7 @@ func cookieOperations() []Operation {
 				return &Done{1, n, fmt.Sprintf("%d cookies are gone", n)}, nil
 			}),
 		of(Operation{Name: "cookie.import", Doc: "Put the cookies of a file into an identity's jar.", Danger: Change,
-			Method: "POST", Path: "/cookies/import", Tool: "cookies_import", Command: "cookie import"},
+			Method: "POST", Path: "/cookies/import", Tool: "cookies_import", Command: Nowhere},
 			func(_ context.Context, d *Desk, p *importCookiesParams) (*Imported, error) {
 				j, err := d.jar(&p.OfSession)
 				if err != nil {
@@ -162,7 +162,7 @@ func cookieOperations() []Operation {
 				return out, nil
 			}),
 		of(Operation{Name: "cookie.export", Doc: "Write the cookies of an identity's jar as a file. They are secrets: Holdfast must have been started with --reveal-secrets.", Danger: Read, Reveals: true,
-			Method: "GET", Path: "/cookies/export", Tool: "cookies_export", Command: "cookie export"}, exportCookies),
+			Method: "GET", Path: "/cookies/export", Tool: "cookies_export", Command: Nowhere}, exportCookies),
 	}
 }
 

@@ -126,7 +126,7 @@ type nothing struct{}
 func statusOperations() []Operation {
 	return []Operation{
 		of(Operation{Name: "status", Doc: "Say what runs here, for how long, and what has happened so far.", Danger: Read,
-			Method: "GET", Path: "/status", Tool: "status", Command: "status"},
+			Method: "GET", Path: "/status", Tool: "status", Command: Nowhere},
 			func(_ context.Context, d *Desk, _ *nothing) (*Status, error) {
 				h := d.proxy
 				st := &Status{Version: 1, Name: "holdfast", Program: d.version, Uptime: h.Uptime().Round(time.Millisecond).Seconds(), Config: h.File().Name,

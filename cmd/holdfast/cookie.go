@@ -23,9 +23,9 @@ const maxCookieFile = 64 << 20
 func cookieCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cookie",
-		Short: "Show and convert files of cookies",
+		Short: "Show and convert files of cookies, and look at those of a running serve",
 	}
-	cmd.AddCommand(cookieShowCommand(), cookieConvertCommand())
+	cmd.AddCommand(cookieListCommand(), cookieDeleteCommand(), cookieClearCommand(), cookieShowCommand(), cookieConvertCommand())
 	return cmd
 }
 

@@ -11,9 +11,9 @@ import (
 func sessionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "session",
-		Short: "Unlock sessions whose logins were stopped",
+		Short: "Look at the sessions of a running serve, renew them, and unlock those whose logins were stopped",
 	}
-	cmd.AddCommand(&cobra.Command{
+	cmd.AddCommand(sessionListCommand(), sessionRefreshCommand(), &cobra.Command{
 		Use:   "unlock [IDENTITY]",
 		Short: "Let an identity log in again after too many failed logins",
 		Long: `Let an identity log in again after too many failed logins. Correct the

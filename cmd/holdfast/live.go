@@ -1,0 +1,254 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-proxy/holdfast/api/client"
+	"github.com/holdfast-proxy/holdfast/control"
+)
+
+// liveOptions are the flags of commands that ask a running serve.
+type liveOptions struct {
+	asJSON, reveal, global bool
+	identity               string
+	session                int
+}
+
+func (o *liveOptions) params() map[string]any {
+	p := map[string]any{}
+	if o.identity != "" {
+		p["identity"] = o.identity
+	}
+	if o.session != 0 {
+		p["session"] = o.session
+	}
+	if o.reveal {
+		p["reveal"] = true
+	}
+	if o.global {
+		p["global"] = true
+	}
+	return p
+}
+
+// live makes a command that asks a running serve. Its flags are those that the
+// operations take.
+func live(use, short, example string, args cobra.PositionalArgs, takes string, do func(cmd *cobra.Command, c *client.Client, o *liveOptions, args []string) error) *cobra.Command {
+	o := &liveOptions{}
+	cmd := &cobra.Command{
+		Use: use, Short: short, Example: "  " + example, Args: usageArgs(args),
+		Long: short + ".\n\nIt asks the serve that runs with this home directory.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := home(cmd)
+			if err != nil {
+				return err
+			}
+			c, err := client.Open(dir)
+			if errors.Is(err, client.ErrNotServing) {
+				return fmt.Errorf("no holdfast serve runs with the home directory %s; start one: holdfast serve -c FILE, or name its directory with --home", dir)
+			}
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			return do(cmd, c, o, args)
+		},
+	}
+	f := cmd.Flags()
+	for _, flag := range strings.Fields(takes) {
+		switch flag {
+		case "json":
+			f.BoolVar(&o.asJSON, "json", false, "print JSON, as the API has it")
+		case "identity":
+			f.StringVar(&o.identity, "identity", "", "`identity` that is meant (default the one that speaks where nobody is named)")
+		case "session":
+			f.IntVar(&o.session, "session", 0, "which of the identity's sessions, from 1, where it has several")
+		case "reveal":
+			f.BoolVar(&o.reveal, "reveal", false, "show values, where serve was started with --reveal-secrets")
+		case "global":
+			f.BoolVar(&o.global, "global", false, "the variables of all identities")
+		}
+	}
+	return cmd
+}
+
+// allPages asks for all pages of a list.
+func allPages[T any](cmd *cobra.Command, c *client.Client, operation string, params map[string]any) (*control.Page[T], error) {
+	all := &control.Page[T]{Version: 1, Items: []T{}}
+	params["limit"] = 1000
+	for {
+		var page control.Page[T]
+		if err := c.Call(cmd.Context(), operation, params, &page); err != nil {
+			return nil, err
+		}
+		all.Items = append(all.Items, page.Items...)
+		if page.Next == "" || len(page.Items) == 0 {
+			return all, nil
+		}
+		params["cursor"] = page.Next
+	}
+}
+
+// listing makes a command that shows a list.
+func listing[T any](use, short, operation, takes, head string, row func(w io.Writer, item *T)) *cobra.Command {
+	return live(use, short, "holdfast "+strings.ReplaceAll(operation, ".", " "), cobra.NoArgs, "json "+takes, func(cmd *cobra.Command, c *client.Client, o *liveOptions, _ []string) error {
+		page, err := allPages[T](cmd, c, operation, o.params())
+		if err != nil {
+			return err
+		}
+		if o.asJSON {
+			return printJSON(cmd, page)
+		}
+		t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+		fmt.Fprintln(t, head)
+		for i := range page.Items {
+			row(t, &page.Items[i])
+		}
+		return t.Flush()
+	})
+}
+
+// doing makes a command that changes something and says what.
+func doing(use, short, example, operation, takes string, args cobra.PositionalArgs, fill func(p map[string]any, args []string)) *cobra.Command {
+	return live(use, short, example, args, "json "+takes, func(cmd *cobra.Command, c *client.Client, o *liveOptions, args []string) error {
+		p := o.params()
+		fill(p, args)
+		var done control.Done
+		if err := c.Call(cmd.Context(), operation, p, &done); err != nil {
+			return err
+		}
+		if o.asJSON {
+			return printJSON(cmd, done)
+		}
+		_, err := fmt.Fprintln(cmd.OutOrStdout(), done.What)
+		return err
+	})
+}
+
+func printSecret(w io.Writer, s *control.Secret) {
+	value := fmt.Sprintf("(%d bytes)", s.Bytes)
+	if s.Value != nil {
+		value = plain(*s.Value)
+	}
+	name := plain(s.Name)
+	if s.Session > 0 {
+		name = fmt.Sprintf("%s (session %d)", name, s.Session)
+	}
+	fmt.Fprintf(w, "%s\t%s\n", name, value)
+}
+
+func tokenCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "token", Short: "Look at the tokens of a running serve, and set them"}
+	name := func(p map[string]any, args []string) { p["name"] = args[0] }
+	cmd.AddCommand(
+		listing("list", "List the tokens of an identity", "token.list", "identity reveal", "TOKEN\tVALUE", printSecret),
+		doing("set NAME VALUE", "Give a token a value", "holdfast token set ACCESS eyJhbGciOi… --identity alice", "token.set", "identity session", cobra.ExactArgs(2),
+			func(p map[string]any, args []string) { p["name"], p["value"] = args[0], args[1] }),
+		doing("delete NAME", "Take a token's value away", "holdfast token delete ACCESS --identity alice", "token.delete", "identity session", cobra.ExactArgs(1), name))
+	return cmd
+}
+
+func variableCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "variable", Short: "Look at the variables of a running serve, and set them"}
+	name := func(p map[string]any, args []string) { p["name"] = args[0] }
+	cmd.AddCommand(
+		listing("list", "List the variables of an identity", "variable.list", "identity reveal global", "VARIABLE\tVALUE", printSecret),
+		doing("set NAME VALUE", "Give a variable a value until serve ends", "holdfast variable set BASE https://shop.example --global", "variable.set", "identity global", cobra.ExactArgs(2),
+			func(p map[string]any, args []string) { p["name"], p["value"] = args[0], args[1] }),
+		doing("delete NAME", "Take a variable away until serve ends", "holdfast variable delete BASE --global", "variable.delete", "identity global", cobra.ExactArgs(1), name))
+	return cmd
+}
+
+func ruleCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "rule", Short: "Look at the rules of a running serve, and switch them"}
+	name := func(p map[string]any, args []string) { p["name"] = args[0] }
+	cmd.AddCommand(
+		listing("list", "List the rules", "rule.list", "", "RULE\tENABLED\tPRIORITY\tRECOVERY\tTOKENS", func(w io.Writer, r *control.Rule) {
+			fmt.Fprintf(w, "%s\t%t\t%d\t%s\t%s\n", plain(r.Name), r.Enabled, r.Priority, orDash(r.Recovery), orDash(r.Tokens))
+		}),
+		doing("enable NAME", "Switch a rule on until serve ends", "holdfast rule enable shop", "rule.enable", "", cobra.ExactArgs(1), name),
+		doing("disable NAME", "Switch a rule off until serve ends", "holdfast rule disable shop", "rule.disable", "", cobra.ExactArgs(1), name))
+	return cmd
+}
+
+func identityCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "identity", Short: "Look at the identities of a running serve"}
+	cmd.AddCommand(listing("list", "List the identities", "identity.list", "", "IDENTITY\tSTATES\tTOKENS\tCOOKIES\tVARIABLES", func(w io.Writer, i *control.Identity) {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", plain(i.Name), orDash(i.States), orDash(i.Tokens), i.Cookies, orDash(i.Variables))
+	}))
+	return cmd
+}
+
+func sessionListCommand() *cobra.Command {
+	return listing("list", "List the sessions with their state", "session.list", "identity", "IDENTITY\tSTATE\tGENERATION\tLAST LOGIN\tENDS\tRECOVERY\tRULES", func(w io.Writer, s *control.Session) {
+		name := plain(s.Identity)
+		if s.Session > 0 {
+			name = fmt.Sprintf("%s (%d of %d)", name, s.Session, s.Sessions)
+		}
+		login, ends := "-", "-"
+		if !s.LastLogin.IsZero() {
+			login = s.LastLogin.Local().Format("15:04:05")
+		}
+		if !s.Ends.IsZero() {
+			ends = s.Ends.Local().Format("15:04:05")
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", name, s.State, s.Generation, login, ends, orDash(s.Recovery), orDash(s.Rules))
+	})
+}
+
+func sessionRefreshCommand() *cobra.Command {
+	return live("refresh [IDENTITY]", "Make new sessions of an identity now; a login that fails counts for the lockout", "holdfast session refresh alice", cobra.MaximumNArgs(1), "json",
+		func(cmd *cobra.Command, c *client.Client, o *liveOptions, args []string) error {
+			var run control.Run
+			if err := c.Call(cmd.Context(), "session.refresh", map[string]any{"identity": strings.Join(append(args, "-")[:1], "")}, &run); err != nil {
+				return err
+			}
+			for run.State == control.RunGoing {
+				if err := c.Call(cmd.Context(), "run.get", map[string]any{"id": run.ID, "wait": 60}, &run); err != nil {
+					return err
+				}
+			}
+			if o.asJSON {
+				if err := printJSON(cmd, run); err != nil {
+					return err
+				}
+			}
+			if run.Error != nil {
+				return fmt.Errorf("%s; %s", run.Error.Detail, run.Error.Next)
+			}
+			if !o.asJSON {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d sessions are new\n", run.State, len(run.Sessions))
+			}
+			return nil
+		})
+}
+
+func cookieListCommand() *cobra.Command {
+	return listing("list", "List the cookies of an identity's jar", "cookie.list", "identity session reveal", "ID\tDOMAIN\tPATH\tNAME\tVALUE", func(w io.Writer, c *control.Cookie) {
+		value := fmt.Sprintf("(%d bytes)", c.Bytes)
+		if c.Value != nil {
+			value = plain(*c.Value)
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", c.ID, plain(c.Domain), plain(c.Path), plain(c.Name), value)
+	})
+}
+
+func cookieDeleteCommand() *cobra.Command {
+	return doing("delete ID", "Remove a cookie from an identity's jar", "holdfast cookie delete 12 --identity alice", "cookie.delete", "identity session", cobra.ExactArgs(1),
+		func(p map[string]any, args []string) { p["id"] = args[0] })
+}
+
+func cookieClearCommand() *cobra.Command {
+	return doing("clear [DOMAIN]", "Remove all cookies of an identity's jar, or those of a domain", "holdfast cookie clear shop.example --identity alice", "cookie.clear", "identity session", cobra.MaximumNArgs(1),
+		func(p map[string]any, args []string) {
+			if len(args) > 0 {
+				p["domain"] = args[0]
+			}
+		})
+}
