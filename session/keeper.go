@@ -31,7 +31,10 @@ type Row struct {
 	// any case.
 	Version, Fence uint64
 	Must           bool
-	Value          []byte // a secret; empty: it is gone
+	// Lease is whose fence the row has; a row with Must is not newer than what
+	// is kept where somebody has acquired that lease since. "": nobody's.
+	Lease string
+	Value []byte // a secret; empty: it is gone
 }
 
 // ErrOutdated is the error of Keeper.Save for a row with Must that is not newer

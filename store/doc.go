@@ -9,6 +9,7 @@
 //	blocks          what a search for text can leave out, without telling the text
 //	state           sessions, tokens, cookies, lockouts, codes: durable before an answer goes on
 //	leases          who of a fleet logs in, with a fence that outdates the late
+//	changes         versions of what nodes read again; see [Store.Watch]
 //
 // All that was on the wire or is secret is sealed (package seal) before it gets
 // here in rows: the file alone tells hosts, methods, statuses and times, and no

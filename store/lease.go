@@ -130,8 +130,8 @@ func (s *Store) Outcome(ctx context.Context, key string) (outcome []byte, fence 
 
 // guard sees to it that the transaction writes under the newest fence of the
 // lease, and that nobody acquires it before the transaction has ended.
-func (s *Store) guard(ctx context.Context, tx *sql.Tx, l Lease) error {
-	r, err := tx.ExecContext(ctx, s.dialect.sql(`UPDATE leases SET fence = fence WHERE key = ? AND fence = ? AND owner = ?`), l.Key, l.Fence, l.Owner)
+func (s *Store) guard(ctx context.Context, tx *sql.Tx, key string, fence int64) error {
+	r, err := tx.ExecContext(ctx, s.dialect.sql(`UPDATE leases SET fence = fence WHERE key = ? AND fence <= ?`), key, fence)
 	if err != nil {
 		return err
 	}

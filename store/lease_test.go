@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -104,4 +105,76 @@ func acquire(t *testing.T, s *store.Store, key, owner string) store.Lease {
 		}
 		return l
 	}
+}
+
+// An owner that was stopped and comes back writes nothing, neither the row that
+// must be new nor what was to go with it.
+func TestALateOwnerWritesNothing(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, p storetest.Project) {
+		s, ctx := p.Open(t, store.Options{}), t.Context()
+		save := func(l store.Lease, value string) error {
+			return s.Save(ctx, store.Row{Kind: "token", Owner: "alice", Name: "a", Version: 9, Fence: uint64(l.Fence), Value: []byte(value)},
+				store.Row{Kind: "session", Owner: "alice", Name: "s", Version: 9, Fence: uint64(l.Fence), Must: true, Lease: l.Key, Value: []byte(value)})
+		}
+		is := func(want string) {
+			t.Helper()
+			rows, err := s.Load(ctx, "", "alice")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range rows {
+				if string(r.Value) != want {
+					t.Errorf("%s is %q; want %q", r.Kind, r.Value, want)
+				}
+			}
+		}
+		first, err := s.Acquire(ctx, "key", "a", aShort)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := save(first, "first"); err != nil { // it is over, but nobody has followed
+			t.Fatal(err)
+		}
+		second := acquire(t, s, "key", "b")
+		if err := save(first, "late"); !errors.Is(err, store.ErrOutdated) { // before the second wrote anything
+			t.Errorf("written late: %v", err)
+		}
+		is("first")
+		if err := save(second, "second"); err != nil {
+			t.Fatal(err)
+		}
+		if err := save(first, "late"); !errors.Is(err, store.ErrOutdated) {
+			t.Errorf("written late: %v", err)
+		}
+		is("second")
+	})
+}
+
+// Nodes that write the same rows in any order do not stand in each other's way.
+func TestNodesWriteTheSameRows(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, p storetest.Project) {
+		nodes := []*store.Store{p.Open(t, store.Options{}), p.Open(t, store.Options{})}
+		var group sync.WaitGroup
+		for n, s := range nodes {
+			for i := range 8 {
+				group.Go(func() {
+					rows := []store.Row{{Kind: "token", Owner: "alice", Name: "a"}, {Kind: "token", Owner: "alice", Name: "b"}, {Kind: "token", Owner: "bob", Name: "a"}}
+					if n == 1 {
+						slices.Reverse(rows)
+					}
+					for j := range rows {
+						rows[j].Version, rows[j].Value = uint64(2*i+n+1), []byte{byte(i)}
+					}
+					if err := s.Save(t.Context(), rows...); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+		group.Wait()
+		rows, err := nodes[0].Load(t.Context(), "token", "alice")
+		if err != nil || len(rows) != 2 || rows[0].Version != 16 || rows[1].Version != 16 {
+			t.Errorf("%+v, %v", rows, err)
+		}
+	})
 }

@@ -29,6 +29,9 @@ type Row struct {
 	// Must has [Store.Save] write nothing at all when this row is not newer
 	// than what is kept.
 	Must bool
+	// Lease is whose fence the row has: a row with Must is outdated where that
+	// lease has a newer one. "": nobody's.
+	Lease string
 	// Value is what is kept; empty removes the row. Its version is remembered
 	// for a while.
 	Value []byte
@@ -125,6 +128,12 @@ func (s *Store) commit(batch []*save) (errs []error, err error) {
 		return nil, err
 	}
 	defer put.Close()
+	// First of all, and in order: two nodes wait for each other's owners, and do
+	// not each hold what the other waits for.
+	changes, err := s.changedAll(ctx, tx, batch)
+	if err != nil {
+		return nil, err
+	}
 	errs = make([]error, len(batch))
 	for i, job := range batch {
 		if errs[i], err = s.putAll(ctx, tx, put, job.rows); err != nil {
@@ -136,7 +145,32 @@ func (s *Store) commit(batch []*save) (errs []error, err error) {
 			return nil, err
 		}
 	}
-	return errs, tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return nil, err
+	}
+	for _, c := range changes {
+		s.feed.tell(c)
+	}
+	return errs, nil
+}
+
+// changedAll notes the owners of the rows as changed.
+func (s *Store) changedAll(ctx context.Context, tx *sql.Tx, batch []*save) (changes []Change, err error) {
+	var owners []string
+	for _, job := range batch {
+		for i := range job.rows {
+			owners = append(owners, job.rows[i].Owner)
+		}
+	}
+	slices.Sort(owners)
+	for _, owner := range slices.Compact(owners) {
+		c, err := s.changed(ctx, tx, owner)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, c)
+	}
+	return changes, nil
 }
 
 // putAll writes the rows of one call.
@@ -152,6 +186,16 @@ func (s *Store) putAll(ctx context.Context, tx *sql.Tx, put *sql.Stmt, rows []Ro
 		value := []byte{}
 		if len(r.Value) > 0 {
 			value = s.box.Seal(nil, r.Value, r.place())
+		}
+		if r.Must && r.Lease != "" {
+			err := s.guard(ctx, tx, r.Lease, int64(r.Fence))
+			if errors.Is(err, ErrFenced) {
+				outdated = ErrOutdated
+				break
+			}
+			if err != nil {
+				return nil, err
+			}
 		}
 		result, err := put.ExecContext(ctx, r.Kind, r.Owner, r.Name, int64(r.Version), int64(r.Fence), time.Now().UnixMicro(), value)
 		if err != nil {

@@ -81,6 +81,9 @@ func IsPostgres(dsn string) bool {
 	return strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
 }
 
+// Shared reports whether other nodes may have the project open.
+func (s *Store) Shared() bool { return s.dialect.numbered }
+
 // Open opens a project, makes it where there is none, and brings it up to date.
 // Its errors name the place and the next step.
 func Open(ctx context.Context, o Options) (*Store, error) {
