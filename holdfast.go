@@ -259,7 +259,7 @@ func (h *Holdfast) newEngine() (*session.Engine, error) {
 		return nil, err
 	}
 	h.config.Identity = identity
-	c.Keeper, c.Exec, c.Ask = keeperOf(h.config.Store), h.execute, h.asker()
+	c.Keeper, c.Fleet, c.Exec, c.Ask = keeperOf(h.config.Store), fleetOf(h.config.Store), h.execute, h.asker()
 	c.Browser = h.browse
 	c.Send, c.IDs, c.Warn = h.own(), h.ids, h.config.Warn
 	c.Changed = h.config.Changed

@@ -2,7 +2,6 @@ package holdfast
 
 import (
 	"context"
-	"errors"
 
 	"github.com/holdfast-proxy/holdfast/session"
 	"github.com/holdfast-proxy/holdfast/store"
@@ -33,9 +32,5 @@ func (k keeper) Save(ctx context.Context, rows ...session.Row) error {
 	for i, r := range rows {
 		all[i] = store.Row(r)
 	}
-	err := k.store.Save(ctx, all...)
-	if errors.Is(err, store.ErrOutdated) {
-		return session.ErrOutdated
-	}
-	return err
+	return outdated(k.store.Save(ctx, all...))
 }

@@ -8,6 +8,7 @@ import "fmt"
 const (
 	ReasonLocked        = "session_locked"     // too many failed logins: nobody tries until a person unlocks
 	ReasonRecovery      = "recovery_failed"    // the macros ran and did not bring a session
+	ReasonStore         = "store_unreachable"  // the store that a fleet shares cannot be asked who recovers the session
 	ReasonPerson        = "person_needed"      // a person is to log in, or asked for something to log in with, and has not answered
 	ReasonAction        = "action_failed"      // an action of a rule failed, such as the run of a macro
 	ReasonScript        = "script_failed"      // a script of a rule failed, or met one of its limits

@@ -324,21 +324,26 @@ func (s *session) bornAgain(r *recovery, result *macro.Result, began time.Time) 
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.ends, a.born, a.draw = make(map[string]ending), began, rand.Float64()
-	a.lives++
-	a.since.Store(began.UnixNano())
-	a.rested.Store(0)
-	a.jarEnd.Store(0)
+	a.begin(began)
 	for _, answer := range result.Steps {
 		s.noteEnds(result.Values, newBringer(answer.Flow, answer.Response, answer.Body, s.engine.now()), true)
 	}
-	maps.DeleteFunc(a.doubtful, func(m *macro.Macro, _ string) bool { return !m.Once }) // what those spent stays spent
-	a.given, a.retries = false, 0
 	s.plan()
 	if r.ahead && !a.end.at.IsZero() && !a.end.at.After(r.end) { // the same tokens once more
 		a.given = true
 		a.due.Store(0)
 	}
+}
+
+// begin forgets the life before. mu is held.
+func (a *ahead) begin(at time.Time) {
+	a.ends, a.born, a.draw = make(map[string]ending), at, rand.Float64()
+	a.lives++
+	a.since.Store(at.UnixNano())
+	a.rested.Store(0)
+	a.jarEnd.Store(0)
+	maps.DeleteFunc(a.doubtful, func(m *macro.Macro, _ string) bool { return !m.Once }) // what those spent stays spent
+	a.given, a.retries = false, 0
 }
 
 // aheadFailed says what is to be done after a recovery that began ahead.
@@ -381,14 +386,15 @@ func (s *session) spends(m *macro.Macro) string {
 
 // aboutToSpend has it durable that a macro is about to send what can be sent
 // once: if this process ends before the answer is kept, it is not sent again.
-// done ends that, after what the answer brought is there.
-func (s *session) aboutToSpend(m *macro.Macro) (done func()) {
+// done ends that, after what the answer brought is there. The error is of a fleet,
+// where nobody may spend it as long as others cannot know.
+func (s *session) aboutToSpend(m *macro.Macro) (done func(), err error) {
 	spent := ""
 	if s.identity.kept.keeper != nil && (m.Once || m != s.recovery[len(s.recovery)-1]) { // else there is no other way
 		spent = s.spends(m)
 	}
 	if spent == "" {
-		return func() {}
+		return func() {}, nil
 	}
 	a := &s.ahead
 	a.mu.Lock()
@@ -398,13 +404,17 @@ func (s *session) aboutToSpend(m *macro.Macro) (done func()) {
 	a.spending[m] = spent
 	a.mu.Unlock()
 	s.identity.touch()
-	s.identity.settle()
+	if s.engine.config.Fleet == nil {
+		s.identity.settle()
+	} else if err = s.identity.insist(); err != nil {
+		err = storeAway(err)
+	}
 	return func() {
 		a.mu.Lock()
 		delete(a.spending, m)
 		a.mu.Unlock()
 		s.identity.touch()
-	}
+	}, err
 }
 
 // adopts says that the tokens of the next generation are about to be there.
@@ -412,6 +422,10 @@ func (s *session) adopts() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.adopted = true
+	if l := s.identity.pool.turns.lease.Load(); l != nil {
+		k := &s.identity.kept // its mu is held: see underLease
+		s.loginFence, k.login, k.owed = l.fence, l.fence, l.fence
+	}
 }
 
 // noteDoubt notes a macro that was sent and not answered.

@@ -67,6 +67,11 @@
 // What must survive a restart goes to a [Keeper], and is durable before an
 // answer that depends on it is delivered.
 //
+// With a [Fleet], several engines share what is kept. Before its macros run, a
+// recovery waits for the lease of the identity, or for the session that the node
+// brings which has it; what comes late is refused by its fence (fleet.go), and
+// what others bring is taken over as it is kept (takeover.go).
+//
 // What this package does not do: it keeps no history, resolves no names, opens
 // no connection, and knows nothing of listeners. Temporary files (unlinked at
 // once, mode 0600) hold request bodies that are too large for memory.

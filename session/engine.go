@@ -66,6 +66,8 @@ type Config struct {
 	// Keeper keeps sessions, failed logins and which one-time codes were used
 	// over a restart; nil keeps them in memory only.
 	Keeper Keeper
+	// Fleet is whom the keeper is shared with; nil: nobody else.
+	Fleet Fleet
 	// Browser makes the logins of macros with a browser, and does what the
 	// action recover_in_browser wants. nil: a rule with one is an error of New.
 	Browser Browser
@@ -115,6 +117,7 @@ type Engine struct {
 
 	tokens   map[string]struct{} // names of those that macros and rules take; never changes
 	versions atomic.Uint64       // the last of a row
+	away     atomic.Bool         // the keeper that the fleet shares cannot be asked
 
 	guard   guard
 	codes   codes
@@ -189,6 +192,9 @@ func New(c Config) (*Engine, error) {
 	if err := e.restoreAll(); err != nil {
 		e.cancel()
 		return nil, err
+	}
+	if e.config.Fleet != nil {
+		e.spawn(e.watch)
 	}
 	return e, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -40,21 +41,31 @@ type keeping struct {
 
 	mu       sync.Mutex // guards what follows, and is held while rows are written
 	has      map[rowKey][]byte
-	cookies  map[string]struct{} // row names of those that the jar had
-	sessions map[string]keptSession
-	strange  []string      // row names of cookies that somebody else's session had
-	failing  time.Duration // until the next try; 0: the last one succeeded
-	retry    *time.Timer
-	retryAt  time.Time
-	closed   bool
+	at       map[rowKey]stamp       // of the rows that were written or read last
+	cookies  map[string]struct{}    // row names of those that the jar had
+	sessions map[string]keptSession // guarded by the engine's mu
+	strange  []string               // row names of cookies that somebody else's session had
+	// fence is the highest that this node has seen, of whatever a node under
+	// the lease has written; login is that of the newest login. Tokens and
+	// cookies have this one: what late answers of the session before bring is
+	// older. owed is that of a login that is not kept yet, 0 is none.
+	fence, login, owed uint64
+	failing            time.Duration // until the next try; 0: the last one succeeded
+	retry              *time.Timer
+	retryAt            time.Time
+	closed             bool
 }
 
 type rowKey struct{ kind, name string }
+
+// maxSaveRestFleet is maxSaveRest where others wait for what is kept.
+const maxSaveRestFleet = time.Second
 
 // keptSession is a session as it is kept.
 type keptSession struct {
 	Who        []byte
 	Generation uint64
+	Login      uint64 `json:",omitempty"` // the fence of the generation's login
 	State      string
 	Logins     uint64
 	LastLogin  time.Time
@@ -112,15 +123,16 @@ func (n *identity) settle() {
 	if k.isSaved(changes, version) || k.failing > 0 && n.pool.engine.now().Before(k.retryAt) {
 		return
 	}
-	n.save()
+	_ = n.save() // it has warned
 }
 
 func (k *keeping) isSaved(changes, version uint64) bool {
 	return k.saved.Load() >= changes && k.savedJar.Load() >= version
 }
 
-// save writes what differs. mu is held.
-func (n *identity) save() {
+// save writes what differs. ErrOutdated: another node of the fleet has taken
+// over, and what it brought is read. mu is held.
+func (n *identity) save() error {
 	k, e := &n.kept, n.pool.engine
 	changes := k.changes.Load()
 	rows, cookies, version := n.differences()
@@ -130,32 +142,45 @@ func (n *identity) save() {
 	if len(rows) > 0 {
 		err = k.keeper.Save(ctx, rows...)
 	}
+	if errors.Is(err, ErrOutdated) {
+		k.owed = 0 // the other's login is newer
+		return errors.Join(err, n.reread(ctx))
+	}
 	if err != nil {
 		e.counts.unkept.Add(1)
 		if k.failing == 0 {
 			e.warn("%s: tokens and cookies cannot be kept over a restart, and traffic goes on with what is in memory: %v", n.title(), err)
 		}
 		k.failing = min(max(2*k.failing, minSaveRest), maxSaveRest)
+		if e.config.Fleet != nil {
+			k.failing = min(k.failing, maxSaveRestFleet)
+		}
 		k.retryAt = e.now().Add(k.failing)
 		if !k.closed {
 			k.retry = time.AfterFunc(k.failing, func() { e.spawn(n.settle) })
 		}
-		return
+		return err
 	}
+	k.owed = 0
 	if k.failing > 0 {
 		e.warn("%s: tokens and cookies are kept again", n.title())
 		k.failing = 0
 	}
 	for _, r := range rows {
+		key := rowKey{r.Kind, r.Name}
 		if len(r.Value) == 0 {
-			delete(k.has, rowKey{r.Kind, r.Name})
+			delete(k.has, key)
 		} else {
-			k.has[rowKey{r.Kind, r.Name}] = r.Value
+			k.has[key] = r.Value
+		}
+		if at := (stamp{r.Fence, r.Version}); at.newer(k.at[key]) {
+			k.at[key] = at
 		}
 	}
 	k.cookies, k.strange = cookies, nil
 	k.saved.Store(changes)
 	k.savedJar.Store(version)
+	return nil
 }
 
 // differences are the rows that differ from what is kept, the cookies that the
@@ -164,7 +189,7 @@ func (n *identity) differences() (rows []Row, cookies map[string]struct{}, versi
 	k, e := &n.kept, n.pool.engine
 	put := func(kind, name string, value []byte) {
 		if !bytes.Equal(k.has[rowKey{kind, name}], value) {
-			rows = append(rows, Row{Kind: kind, Owner: k.owner, Name: name, Version: e.version(), Value: value})
+			rows = append(rows, Row{Kind: kind, Owner: k.owner, Name: name, Version: e.version(), Fence: k.login, Value: value})
 		}
 	}
 	// Tokens before sessions: see session.adopted.
@@ -174,31 +199,35 @@ func (n *identity) differences() (rows []Row, cookies map[string]struct{}, versi
 		}
 		var value []byte
 		if !t.gone {
-			value = encode(keptToken{Name: name, Who: k.of(tokenMark(name)).who, Value: []byte(t.value), Was: []byte(n.vars()[name])})
+			value = n.tokenRow(name, t)
 		}
 		put(KeptToken, k.of(tokenMark(name)).row, value)
 	}
+	fence, mine := n.sessionFence()
 	for _, s := range e.sessionsOf(n) {
 		kept, row := s.toKeep(), k.of(s.name).row
 		if row == "" { // of a rule that was switched on at this moment
 			continue
 		}
-		if _, has := k.has[rowKey{KeptSession, row}]; has || kept.Generation > 0 || len(kept.Spent) > 0 { // else there is nothing to lose, and maybe somebody else's to leave alone
-			put(KeptSession, row, encode(kept))
+		if _, has := k.has[rowKey{KeptSession, row}]; !mine || !has && kept.Generation == 0 && len(kept.Spent) == 0 {
+			continue // there is nothing to lose, and maybe somebody else's to leave alone
+		}
+		before := len(rows)
+		put(KeptSession, row, encode(kept))
+		for i := range rows[before:] {
+			r := &rows[before+i]
+			r.Fence, r.Must, r.Lease = max(fence, r.Fence), fence > 0, n.pool.leaseKey()
 		}
 	}
 	for _, row := range k.strange {
-		rows = append(rows, Row{Kind: KeptCookie, Owner: k.owner, Name: row, Version: e.version()})
+		rows = append(rows, Row{Kind: KeptCookie, Owner: k.owner, Name: row, Version: e.version(), Fence: k.login})
 	}
 	changed, all, version := n.jar.Changed(k.savedJar.Load())
 	cookies = maps.Clone(k.cookies)
 	for i := range changed {
 		name := cookieRow(&changed[i])
 		cookies[name] = struct{}{}
-		text, err := jar.EncodeJSON(changed[i : i+1])
-		if err == nil {
-			put(KeptCookie, name, encode(keptCookie{Was: []byte(k.first[name]), Cookie: text}))
-		}
+		put(KeptCookie, name, n.cookieRowOf(&changed[i]))
 	}
 	if len(cookies) > all {
 		there := make(map[string]struct{}, all)
@@ -213,6 +242,36 @@ func (n *identity) differences() (rows []Row, cookies map[string]struct{}, versi
 		}
 	}
 	return rows, cookies, version
+}
+
+// sessionFence is what sessions are kept under, and whether they are by this
+// node: in a fleet, as long as it has the lease, and until a login that it made
+// is kept. mu is held.
+func (n *identity) sessionFence() (fence uint64, mine bool) {
+	k := &n.kept
+	switch l := n.pool.turns.lease.Load(); {
+	case n.pool.engine.config.Fleet == nil:
+		return 0, true
+	case l != nil && k.fence == l.fence:
+		return l.fence, true
+	case k.owed > 0:
+		return k.owed, true
+	}
+	return 0, false
+}
+
+// tokenRow is a token as it is kept.
+func (n *identity) tokenRow(name string, t token) []byte {
+	return encode(keptToken{Name: name, Who: n.kept.of(tokenMark(name)).who, Value: []byte(t.value), Was: []byte(n.vars()[name])})
+}
+
+// cookieRowOf is a cookie as it is kept.
+func (n *identity) cookieRowOf(c *jar.Cookie) []byte {
+	text, err := jar.EncodeJSON([]jar.Cookie{*c})
+	if err != nil {
+		return nil // it is not kept
+	}
+	return encode(keptCookie{Was: []byte(n.kept.first[cookieRow(c)]), Cookie: text})
 }
 
 func cookieRow(c *jar.Cookie) string {
@@ -259,7 +318,7 @@ func (e *Engine) sessionsOf(n *identity) (of []*session) {
 // toKeep is the session as it is kept.
 func (s *session) toKeep() keptSession {
 	s.mu.Lock()
-	kept := keptSession{Who: s.identity.kept.of(s.name).who, Generation: s.generation.Load(), State: s.state.String(), Logins: s.logins, LastLogin: s.lastLogin.Round(0)}
+	kept := keptSession{Who: s.identity.kept.of(s.name).who, Generation: s.generation.Load(), Login: s.loginFence, State: s.state.String(), Logins: s.logins, LastLogin: s.lastLogin.Round(0)}
 	switch {
 	case s.adopted: // the tokens are there, and the generation is about to rise
 		kept.Generation++
@@ -298,6 +357,7 @@ func (b bound) toKeep() keptBound { return keptBound{Deaths: b.deaths, Low: b.lo
 func (n *identity) restore() error {
 	k, e := &n.kept, n.pool.engine
 	k.marks = e.marksOf(n)
+	k.at = make(map[rowKey]stamp)
 	k.has, k.cookies, k.sessions, k.first = make(map[rowKey][]byte), make(map[string]struct{}), make(map[string]keptSession), make(map[string]string)
 	for _, c := range n.jar.All() {
 		k.first[cookieRow(&c)] = c.Value
@@ -317,6 +377,8 @@ func (n *identity) restore() error {
 			continue
 		}
 		e.versions.Store(max(e.versions.Load(), r.Version))
+		k.at[rowKey{r.Kind, r.Name}] = stamp{r.Fence, r.Version}
+		k.fence = max(k.fence, r.Fence)
 		if len(r.Value) == 0 {
 			continue
 		}
@@ -358,6 +420,7 @@ func (n *identity) restoreRow(r *Row, tokens map[string]token, strange bool) (ok
 			return !ours, nil
 		}
 		k.sessions[r.Name] = s
+		k.login = max(k.login, s.Login)
 	case KeptToken:
 		var t keptToken
 		if err := json.Unmarshal(r.Value, &t); err != nil {
@@ -389,6 +452,7 @@ func (s *session) restore() {
 		return
 	}
 	s.generation.Store(kept.Generation)
+	s.loginFence = kept.Login
 	if i := slices.Index(stateNames[:], kept.State); i >= 0 {
 		s.state = State(i)
 	}
@@ -481,7 +545,7 @@ func (e *Engine) settleAll() {
 			k.retry.Stop()
 		}
 		if !k.isSaved(k.changes.Load(), n.jar.Version()) {
-			n.save()
+			_ = n.save() // it has warned
 		}
 		k.mu.Unlock()
 	}

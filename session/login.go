@@ -356,8 +356,13 @@ func (s *session) loginByPerson(r *recovery) *flow.Error {
 		return &flow.Error{Status: 504, Reason: flow.ReasonPerson, Cause: err, Detail: "the session could not be recovered: nobody logged in with the browser",
 			Next: s.askAgain()}
 	}
-	s.adopts()
-	born := s.identity.renew(l.values(), nil, e.next)
+	var born uint64
+	if err := s.identity.underLease(func() {
+		s.adopts()
+		born = s.identity.renew(l.values(), nil, e.next)
+	}); err != nil {
+		return storeAway(err)
+	}
 	l.ignoreBefore(born)
 	s.born.Store(born)
 	s.final.Store(nil)

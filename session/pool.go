@@ -37,6 +37,7 @@ const MaxSessions = 64
 type pool struct {
 	engine  *Engine
 	members []*identity
+	turns   turns             // at the recoveries of all members
 	own     map[string]string // variables, beside the global ones; guarded by the engine's mu
 	leased  bool              // Pool says more than that everybody shares one session
 	wait    bool

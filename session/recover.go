@@ -16,6 +16,10 @@ import (
 // recover runs the macros and publishes the result. It runs in a goroutine of
 // its own, since others than the request that began it wait for it too.
 func (s *session) recover(r *recovery) {
+	if s.engine.config.Fleet != nil && s.recovers() {
+		s.finish(r, s.inFleet(r))
+		return
+	}
 	s.finish(r, s.login(r))
 }
 
@@ -127,7 +131,11 @@ func (s *session) attempt(ctx context.Context, r *recovery, m *macro.Macro) erro
 	if r.ahead || m.Once {
 		spent = s.spends(m)
 	}
-	defer s.aboutToSpend(m)()
+	done, err := s.aboutToSpend(m)
+	defer done()
+	if err != nil {
+		return err
+	}
 	result, err := s.runPatiently(ctx, r, m, spent != "")
 	if err != nil {
 		var step *macro.StepError
@@ -162,7 +170,7 @@ func lasting(err error) *flow.Error {
 		return nil
 	}
 	switch told.Reason {
-	case flow.ReasonTLS, flow.ReasonLoop, flow.ReasonBadResponse, flow.ReasonProxyLogin, flow.ReasonProxyRefused, flow.ReasonClientCert:
+	case flow.ReasonStore, flow.ReasonTLS, flow.ReasonLoop, flow.ReasonBadResponse, flow.ReasonProxyLogin, flow.ReasonProxyRefused, flow.ReasonClientCert:
 		return told
 	}
 	return nil
@@ -178,7 +186,7 @@ func (s *session) keepSpent(m *macro.Macro, values map[string]string) {
 			spent[name] = v
 		}
 	}
-	s.identity.learn(spent, s.engine.next(), s.engine.next)
+	_ = s.identity.underLease(func() { s.identity.learn(spent, s.engine.next(), s.engine.next) }) // else another's are newer
 }
 
 // refusedError counts a login that the origin refused.
@@ -247,8 +255,13 @@ func (s *session) adopt(values map[string]string, steps []macro.StepResult) erro
 	// Tokens first, generation after: a request that reads the old
 	// generation with the new tokens is only sent again, one that reads the
 	// new generation with the old tokens would cause a login.
-	s.adopts()
-	born := s.identity.renew(values, stale, e.next)
+	var born uint64
+	if err := s.identity.underLease(func() {
+		s.adopts()
+		born = s.identity.renew(values, stale, e.next)
+	}); err != nil {
+		return storeAway(err)
+	}
 	s.born.Store(born) // late answers of the dead session bring no cookies: see exchange.takeCookies
 	for _, step := range steps {
 		s.identity.jar.IgnoreBefore(step.Flow.Origin.Host, born) // nor do others of where the login was
@@ -265,6 +278,7 @@ func (s *session) runPatiently(ctx context.Context, r *recovery, m *macro.Macro,
 	pause, waited, begunAnew := 100*time.Millisecond, time.Duration(0), false
 	env := s.env()
 	env.Browse = func(ctx context.Context, m *macro.Macro) (map[string]string, error) { return s.inBrowser(ctx, r, m) }
+	env.Send = s.identity.fenced(env.Send)
 	if r.ahead { // no request waited for it that would say so
 		send := env.Send
 		env.Send = func(ctx context.Context, f *flow.Flow) error {

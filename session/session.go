@@ -54,15 +54,18 @@ type session struct {
 	final  atomic.Pointer[macroRun]
 	offers bool // one does; never changes
 
-	mu        sync.Mutex // guards what follows
-	state     State
-	running   *recovery
-	adopted   bool // the tokens of the next generation are there
-	lastError *flow.Error
-	lastLogin time.Time
-	logins    uint64
-	barren    uint64 // the newest generation that was counted as one that brought nothing
-	barrenRun int    // how many of these there were in a row
+	mu      sync.Mutex // guards what follows
+	state   State
+	running *recovery
+	adopted bool // the tokens of the next generation are there
+	// loginFence is that of the lease under which the generation's login was,
+	// and made the generation that a login of this node brought last.
+	loginFence, made uint64
+	lastError        *flow.Error
+	lastLogin        time.Time
+	logins           uint64
+	barren           uint64 // the newest generation that was counted as one that brought nothing
+	barrenRun        int    // how many of these there were in a row
 
 	// distrust is until when dead answers are passed on without a login: new
 	// sessions do not change them.
@@ -115,6 +118,8 @@ type recovery struct {
 	done  chan struct{}
 	began time.Time
 	err   *flow.Error // set before done is closed
+	stale uint64      // the generation that is to be replaced
+	taken bool        // another node has done it
 	ahead bool        // it began while the session was alive, as far as was known
 	end   time.Time   // ahead: of the session before
 	why   string      // ahead: why we think that it ends
@@ -145,7 +150,7 @@ func (s *session) join(stale uint64, ahead bool) (r *recovery, started bool, fai
 	}
 	r = s.running
 	if r == nil {
-		r = &recovery{done: make(chan struct{}), began: s.engine.now(), ahead: ahead, end: end.at, why: end.why}
+		r = &recovery{done: make(chan struct{}), began: s.engine.now(), ahead: ahead, end: end.at, why: end.why, stale: s.generation.Load()}
 		s.running, started = r, true
 		if !s.engine.spawn(func() { s.recover(r) }) {
 			s.running = nil
@@ -206,10 +211,12 @@ func (s *session) finish(r *recovery, err *flow.Error) {
 	r.err = err
 	s.running, s.lastError, s.adopted = nil, err, false
 	switch {
+	case err == nil && r.taken: // which was when the other's tokens were read
+		s.state = Alive
 	case err == nil:
 		// The generation rises together with the state, after the tokens:
 		// see adopt.
-		s.generation.Add(1)
+		s.made = s.generation.Add(1)
 		s.state = Alive
 		s.logins++
 		s.lastLogin = s.engine.now()
@@ -275,8 +282,14 @@ func (s *session) noteAlive(generation uint64) {
 	s.identity.touch()
 	s.mu.Lock()
 	s.barrenRun, s.distrust = 0, time.Time{}
+	made := s.made == generation
 	s.mu.Unlock()
-	s.engine.forgive(s.key)
+	switch e := s.engine; {
+	case e.config.Fleet == nil:
+		e.forgive(s.key)
+	case made: // and no answer waits for the database
+		e.spawn(func() { e.forgive(s.key) })
+	}
 }
 
 // isAlive reports whether the generation has had a live answer.

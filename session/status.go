@@ -54,6 +54,9 @@ type Status struct {
 	Logins     uint64    `json:"logins"`
 	LastLogin  time.Time `json:"last_login"`
 	LastError  string    `json:"last_error,omitempty"`
+	// Away says that the store which a fleet shares cannot be asked: nobody
+	// recovers the session until it can.
+	Away bool `json:"away,omitempty"`
 	// Ends is when the session ends, as far as that is known, and Why why we
 	// think so.
 	Ends time.Time `json:"ends,omitzero"`
@@ -85,7 +88,7 @@ func (e *Engine) Status() []Status {
 func (s *session) status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Status{Identity: s.identity.name, State: s.shownState().String(), Generation: s.generation.Load(), Logins: s.logins, LastLogin: s.lastLogin}
+	st := Status{Identity: s.identity.name, State: s.shownState().String(), Generation: s.generation.Load(), Logins: s.logins, LastLogin: s.lastLogin, Away: s.engine.away.Load()}
 	if n := len(s.identity.pool.members); n > 1 {
 		st.Session, st.Sessions = s.identity.number+1, n
 	}

@@ -16,6 +16,7 @@ func addProject(root *cobra.Command) {
 	f := root.PersistentFlags()
 	f.String("project", "", "`name` of the project in the home directory that sessions, tokens, cookies and counts are kept in over a restart (default default)")
 	f.String("store", "", "file of a project elsewhere, or postgres://… `DSN` of one that several nodes share")
+	f.String("listen-dsn", "", "postgres://… `DSN` of the same database past a pooler such as PgBouncer: what tells nodes of changes needs a connection of its own")
 }
 
 // openProject opens the project that the flags name. It must be closed.
@@ -44,7 +45,11 @@ func openProject(cmd *cobra.Command) (*store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	direct, _ := cmd.Flags().GetString("listen-dsn")
+	if direct != "" && (!store.IsPostgres(dsn) || !store.IsPostgres(direct)) {
+		return nil, usageError{fmt.Errorf("--listen-dsn is for --store postgres://…, and a DSN like that one")}
+	}
 	warn := cmd.ErrOrStderr()
-	return store.Open(cmd.Context(), store.Options{DSN: dsn, Key: key,
+	return store.Open(cmd.Context(), store.Options{DSN: dsn, Direct: direct, Key: key,
 		Warn: func(format string, args ...any) { fmt.Fprintf(warn, "holdfast: "+format+"\n", args...) }})
 }
