@@ -30,6 +30,7 @@
 //
 //	go run ./bench hostile                      a well-behaved client next to hostile ones
 //	go run ./bench deaths                       sessions that die all the time, and what clients notice
+//	go run ./bench fleet                        the same for nodes on one PostgreSQL, one of them stopped, or it restarted
 //
 // The origin and the two tunnels can be run by hand, too:
 //

@@ -37,6 +37,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 			return serveHostile(ctx, args[0], args[1:], stdout, stderr)
 		case "deaths":
 			return runDeaths(ctx, args[1:], stdout, stderr)
+		case "fleet":
+			return runFleet(ctx, args[1:], stdout, stderr)
 		case "hostile":
 			return runHostile(ctx, args[1:], stdout, stderr)
 		}

@@ -36,7 +36,9 @@ type origin struct {
 	extra         []net.Listener // TLS on further loopback addresses, one per host name
 	tls           *tls.Config
 	answers       answers
-	mortal        atomic.Pointer[mortal] // answers instead, over HTTP/1.1; nil: nobody
+	// respond answers instead, over HTTP/1.1, what has the given head; nil:
+	// nobody does.
+	respond atomic.Pointer[func(head []byte) []byte]
 
 	requests   atomic.Int64 // answered
 	authorized atomic.Int64 // of these, carrying benchToken
@@ -172,7 +174,9 @@ func (o *origin) serve(raw net.Conn, secure bool) {
 	o.serveHTTP1(conn)
 }
 
-func (o *origin) setMortal(m *mortal) { o.mortal.Store(m) }
+func (o *origin) setMortal(m *mortal) { o.setResponder(m.respond) }
+
+func (o *origin) setResponder(f func(head []byte) []byte) { o.respond.Store(&f) }
 
 func (o *origin) serveHTTP1(conn net.Conn) {
 	s := newStream1(conn)
@@ -184,8 +188,8 @@ func (o *origin) serveHTTP1(conn net.Conn) {
 		target := string(h.target())
 		authorized := bytes.Contains(h.raw, []byte(benchToken))
 		var reply []byte
-		if m := o.mortal.Load(); m != nil {
-			reply = m.respond(h.raw)
+		if respond := o.respond.Load(); respond != nil {
+			reply = (*respond)(h.raw)
 		}
 		if _, err := s.forward(h, nil); err != nil {
 			return
