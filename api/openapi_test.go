@@ -29,7 +29,7 @@ func TestDocument(t *testing.T) {
 	}
 	want, err := os.ReadFile(golden)
 	if err != nil || !bytes.Equal(want, raw) {
-		t.Errorf("the document is not that of %s (%v); if that is meant, run the test with -update", golden, err)
+		t.Errorf("the document is not that of %s (%v); if a type of an answer was changed on purpose: go test ./api -run TestDocument -update", golden, err)
 	}
 	var doc struct {
 		OpenAPI    string
