@@ -35,15 +35,16 @@ func (h *Held) Error() string {
 var ErrFenced = errors.New("store: another node has acquired the lease since")
 
 // Acquire takes the lease of a key for a time, by the database's clock. It does
-// not wait: the error is a [*Held] where somebody has it, the same owner
-// included. An owner that does not renew it loses it after that time.
+// not wait: the error is a [*Held] where somebody else has it. The same owner
+// gets it anew, under a higher fence: it may not have heard that it got it, or
+// not have been able to give it back. An owner that does not renew it loses it after that time.
 func (s *Store) Acquire(ctx context.Context, key, owner string, length time.Duration) (Lease, error) {
 	// Most who ask are too late, and reading locks and writes nothing.
 	held, err := s.held(ctx, key)
 	if err != nil {
 		return Lease{}, err
 	}
-	if held != nil && held.For > 0 {
+	if held != nil && held.For > 0 && held.Owner != owner {
 		return Lease{}, held
 	}
 	l := Lease{Key: key, Owner: owner}
@@ -52,7 +53,7 @@ func (s *Store) Acquire(ctx context.Context, key, owner string, length time.Dura
 	// is read behind it.
 	err = s.db.QueryRowContext(ctx, s.dialect.sql(`INSERT INTO leases (key, owner, fence, expires, outcome) VALUES (?, ?, 1, `+now+` + ?, ?)
 		ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, fence = leases.fence + 1, expires = `+now+` + ?, outcome = excluded.outcome
-		WHERE leases.expires <= `+now+` RETURNING fence`), key, owner, length.Microseconds(), []byte{}, length.Microseconds()).Scan(&l.Fence)
+		WHERE leases.expires <= `+now+` OR leases.owner = excluded.owner RETURNING fence`), key, owner, length.Microseconds(), []byte{}, length.Microseconds()).Scan(&l.Fence)
 	if err == nil {
 		return l, nil
 	}
