@@ -31,12 +31,12 @@ fuzz:
 	  done; \
 	done
 
-# CPU time per request through the proxy (plain, intercepted, and intercepted
-# with a rule that matches), beside the same client without it and beside a
+# CPU time per request through the proxy (plain, intercepted, with
+# every flow kept, and with a rule that matches), beside the same client without it and beside a
 # tunnel that only decrypts and encrypts. About a minute. bench/README.md
 # explains the figures and adds other proxies.
 bench:
-	$(GO) run ./bench --only plain,https --proxies direct,reference,holdfast,holdfast-rule
+	$(GO) run ./bench --only plain,https --proxies direct,reference,holdfast,holdfast-history,holdfast-rule
 
 # A million flows in a SQLite file: how fast they are written, what they take on
 # the disk, and how long questions about them take. Some minutes and 3 GB.
