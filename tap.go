@@ -36,7 +36,9 @@ func listenTo(body *wire.Body, most int64, hold func(n int64) bool) *tapped {
 	return t
 }
 
-func (t *tapped) hear(piece []byte, err error, framing func() wire.Framing) {
+// hear notes a piece, and what came with it; last: nothing follows but io.EOF.
+// The origin may answer, and the flow end, before anybody asks for that.
+func (t *tapped) hear(piece []byte, last bool, err error, framing func() wire.Framing) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.taken {
@@ -49,7 +51,8 @@ func (t *tapped) hear(piece []byte, err error, framing func() wire.Framing) {
 		}
 		t.cut = t.missed || keep < int64(len(piece))
 	}
-	if t.complete = t.complete || err == io.EOF; t.complete {
+	last = last || t.framing.Length > 0 && t.size >= t.framing.Length
+	if t.complete = t.complete || err == io.EOF || err == nil && last; t.complete {
 		t.framing = framing()
 	}
 	t.broke = t.broke || err != nil && err != io.EOF
@@ -101,7 +104,7 @@ type tap struct {
 // Next is the body's own.
 func (t *tap) Next() ([]byte, error) {
 	piece, err := t.Body.Next()
-	t.into.hear(piece, err, t.Body.Framing)
+	t.into.hear(piece, err == nil && t.Last(), err, t.Body.Framing)
 	return piece, err
 }
 

@@ -86,6 +86,10 @@ func (b *requestBody) take() int {
 // Ready tells whether Next returns without waiting.
 func (b *requestBody) Ready() bool { return b.end != nil || b.c.br.Buffered() > 0 }
 
+// Last tells whether nothing follows the piece that Next returned last: only
+// io.EOF. It belongs to who calls Next.
+func (b *requestBody) Last() bool { return b.end == io.EOF }
+
 // Framing is how the request says where its body ends. Once that is reached,
 // the reader's body may be another request's, so it is remembered.
 func (b *requestBody) Framing() wire.Framing {
