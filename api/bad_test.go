@@ -1,13 +1,16 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/holdfast-proxy/holdfast/api"
 	"github.com/holdfast-proxy/holdfast/control"
@@ -143,21 +146,26 @@ func TestOperations(t *testing.T) {
 // TestEvents is a client that hears of a login.
 func TestEvents(t *testing.T) {
 	w := newWorld(t, settings{})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
 	var kinds []string
-	began := make(chan struct{})
-	go func() {
-		<-began
-		run := &control.Run{}
-		w.client.Call(t.Context(), "session.refresh", map[string]any{"identity": "emily"}, run)
-	}()
-	err := w.client.Follow(t.Context(), func() { close(began) }, func(e control.Event) bool {
+	var refresh sync.WaitGroup
+	err := w.client.Follow(ctx, func() {
+		refresh.Go(func() {
+			if err := w.client.Call(ctx, "session.refresh", map[string]any{"identity": "emily"}, &control.Run{}); err != nil {
+				t.Error(err)
+				cancel() // there is nothing to hear
+			}
+		})
+	}, func(e control.Event) bool {
 		var s control.SessionEvent
 		if e.Type != "session" || json.Unmarshal(e.Data, &s) != nil {
 			return true
 		}
 		kinds = append(kinds, s.Kind+" "+s.Identity+" "+s.State)
-		return s.Kind != "recovered"
+		return s.Kind == "recovering"
 	})
+	refresh.Wait()
 	if got := strings.Join(kinds, ", "); err != nil || got != "recovering emily recovering, recovered emily alive" {
 		t.Errorf("%q, %v", got, err)
 	}

@@ -18,14 +18,14 @@ import (
 	"github.com/holdfast-proxy/holdfast/api/client"
 	"github.com/holdfast-proxy/holdfast/config"
 	"github.com/holdfast-proxy/holdfast/control"
+	"github.com/holdfast-proxy/holdfast/internal/leak"
 	"github.com/holdfast-proxy/holdfast/internal/testenv"
 	"github.com/holdfast-proxy/holdfast/session"
-	"go.uber.org/goleak"
 )
 
 var update = flag.Bool("update", false, "rewrite what the tests compare with")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 const token = "a token for tests, of some length"
 
