@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"errors"
+	"net"
+	"strings"
 	"testing"
 
 	"github.com/holdfast-proxy/holdfast/store"
@@ -28,4 +30,17 @@ func TestAProjectOpensWithItsKeyOnly(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// What cannot be opened is named, without its password.
+func TestAServerThatIsAwayIsNamed(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close() // nobody listens there now
+	_, err = storetest.Project{DSN: "postgres://anna:hunter2@" + ln.Addr().String() + "/shop?sslmode=disable"}.Try(t, store.Options{})
+	if err == nil || !strings.Contains(err.Error(), "postgres://anna:xxxxx@"+ln.Addr().String()+"/shop") || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("got %v", err)
+	}
 }
