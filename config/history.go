@@ -9,7 +9,7 @@ import (
 // Defaults of history.
 const (
 	DefaultHistory        = "full"
-	DefaultHistoryMaxBody = 8 << 20
+	DefaultHistoryMaxBody = 1 << 20
 )
 
 const tableHistory = "history"

@@ -10,7 +10,7 @@ import (
 
 // Limits of what is kept of one flow.
 const (
-	DefaultMaxBody = 8 << 20  // bytes of one body, as it stood on the wire
+	DefaultMaxBody = 1 << 20  // bytes of one body, as it stood on the wire
 	MaxMessages    = 1000     // of a WebSocket
 	MaxMessage     = 16 << 10 // bytes of one
 	MaxText        = 32 << 20 // bytes of a body that are looked at, chunks and codings undone
