@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"testing"
 
 	"github.com/holdfast-proxy/holdfast/flow"
@@ -49,5 +50,30 @@ func Exec(t *testing.T, s *Store, statement string, args ...any) {
 	t.Helper()
 	if _, err := s.db.ExecContext(t.Context(), s.dialect.sql(statement), args...); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Update does as if a node were bringing the project up to date until it is let
+// go.
+func Update(t testing.TB, dsn string) (release func()) {
+	t.Helper()
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	locker, err := oneAtATime(t.Context(), db)
+	if err == nil {
+		err = locker.SessionLock(t.Context(), conn)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		conn.Close()
+		db.Close()
 	}
 }

@@ -3,8 +3,10 @@ package store
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"embed"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -168,19 +170,17 @@ func (s *Store) prepare(ctx context.Context) error {
 	}
 	// Numbers leave room: what an older version lacks may have a lower one.
 	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithAllowOutofOrder(true)}
-	if s.dialect.numbered {
-		locker, err := lock.NewPostgresSessionLocker()
-		if err != nil {
-			return err
-		}
-		options = append(options, goose.WithSessionLocker(locker))
-	}
 	db := s.db
 	if s.dialect.numbered { // the lock is a connection's
 		if db, err = sql.Open(s.dialect.driver, s.direct); err != nil {
 			return err
 		}
 		defer db.Close()
+		locker, err := oneAtATime(ctx, db)
+		if err != nil {
+			return err
+		}
+		options = append(options, goose.WithSessionLocker(locker))
 	}
 	p, err := goose.NewProvider(s.dialect.migrations, db, folder, options...)
 	if err != nil {
@@ -200,6 +200,21 @@ func (s *Store) prepare(ctx context.Context) error {
 		return err
 	}
 	return s.prepareFeed(ctx)
+}
+
+// migrateWait is how many seconds a node waits for another one that brings the
+// same project up to date. It looks each second.
+const migrateWait = 300
+
+// oneAtATime has one node at a time bring a project up to date. Projects in other
+// schemas of the database do not wait for it.
+func oneAtATime(ctx context.Context, db *sql.DB) (lock.SessionLocker, error) {
+	var schema string
+	if err := db.QueryRowContext(ctx, `SELECT coalesce(current_schema(), '')`).Scan(&schema); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256([]byte("holdfast " + schema))
+	return lock.NewPostgresSessionLocker(lock.WithLockID(int64(binary.BigEndian.Uint64(sum[:]))), lock.WithLockTimeout(1, migrateWait))
 }
 
 // Errors of [Open], besides those of the system.

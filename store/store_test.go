@@ -1,12 +1,14 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"strings"
 	"testing"
 
 	"github.com/holdfast-proxy/holdfast/store"
+	"github.com/holdfast-proxy/holdfast/store/seal"
 	"github.com/holdfast-proxy/holdfast/store/storetest"
 )
 
@@ -43,4 +45,19 @@ func TestAServerThatIsAwayIsNamed(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "postgres://anna:xxxxx@"+ln.Addr().String()+"/shop") || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A project is opened while another one in the same database is brought up to
+// date.
+func TestProjectsOfADatabaseDoNotWaitForEachOther(t *testing.T) {
+	busy, other := storetest.Postgres(t), storetest.Postgres(t)
+	release := store.Update(t, busy)
+	defer release()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	s, err := store.Open(ctx, store.Options{DSN: other, Key: make([]byte, seal.KeySize)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
 }
