@@ -51,6 +51,7 @@ var drawing = map[string]stratum{
 	"store/index":     {"httpql", true, "what a query may be true of, as SQL and bitmaps; runs no statement"},
 	"store":           {"wire httpql jar flow store/seal store/index", false, "what survives a restart: flows with their messages, cookies, and the rest by opaque keys"},
 	"store/storetest": {"store store/seal", false, "one test on both kinds of projects"},
+	"store/archive":   {"store wire", false, "a project as one file; it reads bodies to take credentials out"},
 	"config":          {"wire httpql jar flow script rule macro", false, "the file, compiled to rules, macros and scripts; and the files of cookies that it names"},
 
 	"internal/leak":    {"", false, "what the tests of a package end with; no other code imports it"},
@@ -60,7 +61,7 @@ var drawing = map[string]stratum{
 	"control":          {". jar flow macro rule config session wire", false, "what can be done to a running Holdfast, as one table; it asks the top, the engine, and the jars"},
 	"api":              {". control flow session", false, "the table by HTTP; it knows errors of flows, and counts flows and changes of sessions"},
 	"api/client":       {"control", false, "asks by HTTP, with the table's types"},
-	"cmd/holdfast":     {". learn control api api/client jar ca flow macro macro/derive convert config proxy session store internal/testenv wire", false, "flags and words; kinds of listeners and patterns of hosts are flags, files of cookies and recordings arguments, and a macro's messages are shown"},
+	"cmd/holdfast":     {". learn control api api/client jar ca flow macro macro/derive convert config proxy session store store/archive internal/testenv wire", false, "flags and words; kinds of listeners and patterns of hosts are flags, files of cookies and recordings arguments, and a macro's messages are shown"},
 	"bench":            {"", false, "measures programs from outside, as a stranger"},
 }
 

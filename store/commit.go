@@ -125,6 +125,16 @@ func (h *History) sealBody(row *bodyRow) {
 	row.sealed = h.s.box.Seal(nil, h.zip.EncodeAll(row.raw, nil), bodyPlace(row.id))
 }
 
+// writer is what writes numbers: the transaction of an import, or any connection.
+func (h *History) writer() interface {
+	QueryRowContext(context.Context, string, ...any) *sql.Row
+} {
+	if h.tx != nil {
+		return h.tx
+	}
+	return h.s.db
+}
+
 // number is the number of a block that nobody has. One is reserved at first, and
 // more at a time by those who need many.
 func (h *History) number(ctx context.Context) (int64, error) {
@@ -132,7 +142,7 @@ func (h *History) number(ctx context.Context) (int64, error) {
 	if n.next == n.end {
 		size := min(max(1, 2*n.size), maxNumbers)
 		var end int64
-		row := h.s.db.QueryRowContext(ctx, h.s.dialect.sql(`UPDATE numbers SET next = next + ? WHERE name = 'block' RETURNING next`), size)
+		row := h.writer().QueryRowContext(ctx, h.s.dialect.sql(`UPDATE numbers SET next = next + ? WHERE name = 'block' RETURNING next`), size)
 		if err := row.Scan(&end); err != nil {
 			return 0, err
 		}
@@ -186,6 +196,14 @@ func (h *History) insert(ctx context.Context, group []*entry) error {
 		return err
 	}
 	defer tx.Rollback()
+	if err := h.insertIn(ctx, tx, group); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// insertIn is what the transaction does.
+func (h *History) insertIn(ctx context.Context, tx *sql.Tx, group []*entry) error {
 	var bodies, links, flows [][]any
 	var blocks []*block
 	for _, e := range group {
@@ -196,7 +214,7 @@ func (h *History) insert(ctx context.Context, group []*entry) error {
 			}
 			links = append(links, []any{e.id, row.id[:]})
 		}
-		flows = append(flows, append(append([]any{e.id}, e.clear...), h.o.Node, e.sealed))
+		flows = append(flows, append(append([]any{e.id}, e.clear...), e.node, e.sealed))
 		if !slices.Contains(blocks, e.block) {
 			blocks = append(blocks, e.block)
 		}
@@ -223,7 +241,7 @@ ON CONFLICT (block) DO UPDATE SET flows = excluded.flows, bytes = excluded.bytes
 			return err
 		}
 	}
-	return tx.Commit()
+	return nil
 }
 
 // insertRows inserts rows, many in a statement; those that are there stay.

@@ -37,7 +37,8 @@ var errContent = errors.New("the content of the row cannot be read")
 
 type encoder struct {
 	b    []byte
-	bare bool // without the bodies of answers that the client never saw
+	bare bool  // without the bodies of answers that the client never saw
+	hide Hider // nil: nothing is hidden
 	// large are the bodies that stand elsewhere, and at where in b their ids
 	// belong.
 	large []*Body
@@ -49,6 +50,14 @@ func (e *encoder) uint(n uint64)  { e.b = binary.AppendUvarint(e.b, n) }
 func (e *encoder) int(n int64)    { e.b = binary.AppendVarint(e.b, n) }
 func (e *encoder) text(s string)  { e.uint(uint64(len(s))); e.b = append(e.b, s...) }
 func (e *encoder) bytes(s []byte) { e.uint(uint64(len(s))); e.b = append(e.b, s...) }
+
+// words is a text in which a credential may stand.
+func (e *encoder) words(s string) {
+	if e.hide != nil {
+		s = string(e.hide.Text([]byte(s)))
+	}
+	e.text(s)
+}
 
 func (e *encoder) bits(all ...bool) {
 	var b byte
@@ -80,10 +89,28 @@ func (e *encoder) since(start, t time.Time) {
 func (e *encoder) head(h *wire.Head) {
 	if h.Proto() != wire.HTTP2 {
 		e.byte(headBytes)
-		e.bytes(h.Bytes())
+		b := h.Bytes()
+		if e.hide != nil {
+			b = e.hide.Head(b)
+		}
+		e.bytes(b)
 		return
 	}
 	e.fields(h)
+}
+
+func headOf(r *wire.Request) *wire.Head {
+	if r == nil {
+		return new(wire.Head)
+	}
+	return &r.Head
+}
+
+func answerHead(r *wire.Response) *wire.Head {
+	if r == nil {
+		return new(wire.Head)
+	}
+	return &r.Head
 }
 
 func (e *encoder) fields(h *wire.Head) {
@@ -91,6 +118,9 @@ func (e *encoder) fields(h *wire.Head) {
 	e.uint(uint64(h.NumFields()))
 	for i := range h.NumFields() {
 		name, value := h.Field(i)
+		if e.hide != nil {
+			value = e.hide.Field(name, value)
+		}
 		e.byte(byte(h.Flags(i)))
 		e.bytes(name)
 		e.bytes(value)
@@ -113,10 +143,13 @@ func (e *encoder) response(r *wire.Response) {
 	e.head(&r.Head)
 }
 
-func (e *encoder) body(b *Body) {
+func (e *encoder) body(b *Body, head *wire.Head) {
 	if b == nil {
 		e.byte(bodyNone)
 		return
+	}
+	if e.hide != nil {
+		b = e.hide.Body(head, b)
 	}
 	place := byte(bodyHere)
 	if len(b.Raw) > inlineBody {
@@ -147,7 +180,7 @@ func (e *encoder) flow(x *Exchange) {
 	e.text(f.Identity)
 	e.text(f.Listener)
 	e.uint(f.Client)
-	e.bits(f.Origin.TLS, f.Unprotected, f.PassedDead, f.Recovered, f.Upgraded != nil)
+	e.bits(f.Origin.TLS, f.Unprotected, f.PassedDead, f.Recovered, x.upgraded())
 	e.text(f.Origin.Host)
 	e.uint(uint64(f.Origin.Port))
 	e.text(f.Origin.Address)
@@ -156,7 +189,7 @@ func (e *encoder) flow(x *Exchange) {
 		e.since(f.Start, t)
 	}
 	e.int(int64(f.Waited))
-	e.text(f.ShownPath)
+	e.words(f.ShownPath)
 	e.texts(f.Keep)
 	e.uint(f.Stamp.Generation)
 	e.uint(f.Stamp.Sequence)
@@ -168,10 +201,10 @@ func (e *encoder) flow(x *Exchange) {
 	} else {
 		e.request(f.Request)
 	}
-	e.body(x.Received)
-	e.body(x.Sent)
+	e.body(x.Received, headOf(f.Received))
+	e.body(x.Sent, headOf(f.Request))
 	e.response(answer(f))
-	e.body(x.Response)
+	e.body(x.Response, answerHead(f.Response))
 	e.rest(x)
 }
 
@@ -185,17 +218,20 @@ func (e *encoder) rest(x *Exchange) {
 		if e.bare {
 			a.Body = nil
 		}
+		if e.hide != nil && len(a.Body) > 0 {
+			a.Body = e.hide.Body(answerHead(a.Response), &Body{Raw: a.Body, Kind: wire.Length}).Raw
+		}
 		e.bytes(a.Body)
 		e.uint(a.Stamp.Generation)
 		e.uint(a.Stamp.Sequence)
-		e.text(a.Reason)
+		e.words(a.Reason)
 	}
 	e.uint(uint64(len(f.Trace.Events)))
 	for _, v := range f.Trace.Events {
 		e.int(int64(v.At))
 		e.text(v.Actor)
 		e.text(v.Action)
-		e.text(v.Detail)
+		e.words(v.Detail)
 	}
 	e.uint(uint64(f.Trace.Dropped))
 	if r := f.Refused; r == nil {
@@ -204,16 +240,16 @@ func (e *encoder) rest(x *Exchange) {
 		e.bits(true, r.NoSession, r.Cause != nil)
 		e.int(int64(r.Status))
 		e.text(r.Reason)
-		e.text(r.Detail)
-		e.text(r.Next)
+		e.words(r.Detail)
+		e.words(r.Next)
 		if r.Cause != nil {
-			e.text(r.Cause.Error())
+			e.words(r.Cause.Error())
 		}
 	}
 	if f.Err == nil {
 		e.text("")
 	} else {
-		e.text(f.Err.Error())
+		e.words(f.Err.Error())
 	}
 	e.uint(uint64(len(x.Messages)))
 	for _, m := range x.Messages {
@@ -221,7 +257,11 @@ func (e *encoder) rest(x *Exchange) {
 		e.bits(m.From == flow.Server)
 		e.byte(byte(m.Opcode))
 		e.int(m.Size)
-		e.bytes(m.Data)
+		data := m.Data
+		if e.hide != nil {
+			data = e.hide.Text(data)
+		}
+		e.bytes(data)
 	}
 	e.int(x.MessagesMissed)
 }

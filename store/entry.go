@@ -20,6 +20,7 @@ type entry struct {
 	missing bool  // of a body something is left out for want of memory
 	clear   []any // the columns behind id, without node and content
 	content encoder
+	node    string
 
 	// Of the writer's, from here on.
 	id     int64 // 0: not given yet

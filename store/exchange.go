@@ -34,6 +34,8 @@ type Exchange struct {
 	// were than are kept.
 	Messages       []Message
 	MessagesMissed int64
+
+	tunnel bool // it had become one when it was stored
 }
 
 // Body is a body as it stood on the wire, chunks included.
@@ -82,7 +84,7 @@ func (x *Exchange) flags() Flags {
 	for flag, is := range map[Flags]bool{
 		FlagResent: len(f.Earlier) > 0, FlagRecovered: f.Recovered, FlagPassedDead: f.PassedDead, FlagRefused: f.Refused != nil,
 		FlagFailed: f.Err != nil, FlagRules: len(x.Rules) > 0, FlagEdited: f.Request != f.Received || x.Sent != nil,
-		FlagSocket: f.Upgraded != nil, FlagBodyCut: cut(x.Received) || cut(x.Sent) || cut(x.Response), FlagTraced: len(f.Trace.Events) > 0,
+		FlagSocket: x.upgraded(), FlagBodyCut: cut(x.Received) || cut(x.Sent) || cut(x.Response), FlagTraced: len(f.Trace.Events) > 0,
 	} {
 		if is {
 			flags |= flag
@@ -90,6 +92,9 @@ func (x *Exchange) flags() Flags {
 	}
 	return flags
 }
+
+// upgraded reports whether it became a WebSocket, or another tunnel.
+func (x *Exchange) upgraded() bool { return x.Flow.Upgraded != nil || x.tunnel }
 
 // sent is the body of the request as it was sent.
 func (x *Exchange) sent() *Body {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"sync"
@@ -82,6 +83,7 @@ type History struct {
 
 	block    *block // is filled; the writer's own
 	reserved numbers
+	tx       *sql.Tx // all is written in it, by an import; nil: in transactions of groups
 }
 
 // StartHistory begins to write. Close of the history or of the store ends it.
@@ -146,6 +148,7 @@ func (h *History) Record(x *Exchange, held int64) {
 			return
 		}
 	}
+	e.node = h.o.Node
 	if e.missing {
 		h.missing.Add(1)
 	}

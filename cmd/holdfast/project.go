@@ -19,24 +19,36 @@ func addProject(root *cobra.Command) {
 	f.String("listen-dsn", "", "postgres://… `DSN` of the same database past a pooler such as PgBouncer: what tells nodes of changes needs a connection of its own")
 }
 
-// openProject opens the project that the flags name. It must be closed.
-func openProject(cmd *cobra.Command) (*store.Store, error) {
-	dir, err := home(cmd)
-	if err != nil {
-		return nil, err
+// projectNames are what a project in the home directory may be called.
+const projectNames = `^[\pL\pN_][\pL\pN_.-]{0,99}$`
+
+// projectPlace is the DSN of the project that the flags name, and the home
+// directory.
+func projectPlace(cmd *cobra.Command) (dsn, dir string, err error) {
+	if dir, err = home(cmd); err != nil {
+		return "", "", err
 	}
 	name, _ := cmd.Flags().GetString("project")
-	dsn, _ := cmd.Flags().GetString("store")
+	dsn, _ = cmd.Flags().GetString("store")
 	switch {
 	case dsn != "" && name != "":
-		return nil, usageError{fmt.Errorf("--project names a project in the home directory, and --store one elsewhere: give one of them")}
+		return "", "", usageError{fmt.Errorf("--project names a project in the home directory, and --store one elsewhere: give one of them")}
 	case name == "":
 		name = "default"
-	case !regexp.MustCompile(`^[\pL\pN_][\pL\pN_.-]{0,99}$`).MatchString(name):
-		return nil, usageError{fmt.Errorf("--project %q: a name is letters, digits, and after the first also . _ or -; a file elsewhere is --store FILE", name)}
+	case !regexp.MustCompile(projectNames).MatchString(name):
+		return "", "", usageError{fmt.Errorf("--project %q: a name is letters, digits, and after the first also . _ or -; a file elsewhere is --store FILE", name)}
 	}
 	if dsn == "" {
 		dsn = filepath.Join(dir, name+".db")
+	}
+	return dsn, dir, nil
+}
+
+// openProject opens the project that the flags name. It must be closed.
+func openProject(cmd *cobra.Command) (*store.Store, error) {
+	dsn, dir, err := projectPlace(cmd)
+	if err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the home directory cannot be made: %w; name another with --home", err)
