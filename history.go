@@ -137,6 +137,15 @@ func (h *historian) edited(received *store.Body, payload []byte, f *flow.Flow) *
 	return b
 }
 
+// History says what became of the flows that go to the project. It is false
+// where none do.
+func (h *Holdfast) History() (store.HistoryStats, bool) {
+	if h.history == nil {
+		return store.HistoryStats{}, false
+	}
+	return h.history.out.Stats(), true
+}
+
 // close writes what waits. Whatever is not written has been said.
 func (h *historian) close() {
 	if h != nil {

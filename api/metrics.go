@@ -77,6 +77,43 @@ func (m *Metrics) Bind(h *holdfast.Holdfast) error {
 			return err
 		}
 	}
+	return m.bindHistory(h)
+}
+
+// bindHistory adds the figures of the history, where one is written.
+func (m *Metrics) bindHistory(h *holdfast.Holdfast) error {
+	if _, is := h.History(); !is {
+		return nil
+	}
+	written := func() float64 { s, _ := h.History(); return float64(s.Written) }
+	dropped := func() float64 { s, _ := h.History(); return float64(s.Dropped) }
+	bodies := func() float64 { s, _ := h.History(); return float64(s.Bodies) }
+	waiting := func() float64 { s, _ := h.History(); return float64(s.Waiting) }
+	held := func() float64 { s, _ := h.History(); return float64(s.Bytes) }
+	failing := func() float64 {
+		if s, _ := h.History(); s.Failing == "" {
+			return 0
+		}
+		return 1
+	}
+	counter := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value)
+	}
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
+	}
+	for _, c := range []prometheus.Collector{
+		counter("holdfast_history_flows_written_total", "Flows that are in the history, on the disk.", written),
+		counter("holdfast_history_flows_dropped_total", "Flows that were left out of the history.", dropped),
+		counter("holdfast_history_bodies_dropped_total", "Flows of which a body was left out for want of memory.", bodies),
+		gauge("holdfast_history_flows_waiting", "Flows that wait for the disk.", waiting),
+		gauge("holdfast_history_waiting_bytes", "Memory of what waits for the disk, and of bodies on their way.", held),
+		gauge("holdfast_history_failing", "1 while nothing can be written to the history.", failing),
+	} {
+		if err := m.registry.Register(c); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
