@@ -1,6 +1,7 @@
 package holdfast_test
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/url"
@@ -85,7 +86,7 @@ func all(t *testing.T, fleet []*world, n int) {
 // reaches waits until the node's session is as wanted.
 func (w *world) reaches(wanted func(session.Status) bool) {
 	w.t.Helper()
-	late := time.Now().Add(2 * time.Minute)
+	late := time.Now().Add(patience)
 	for !wanted(w.h.Sessions()[0]) {
 		if time.Now().After(late) {
 			w.t.Fatalf("%+v", w.h.Sessions()[0])
@@ -131,7 +132,9 @@ func TestAFleetDoesNotSpendARefreshTokenTwice(t *testing.T) {
 			resp.Body.Close()
 		}
 	})
-	if err := origin.WaitHeld(t.Context(), "refresh", 1); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := origin.WaitHeld(ctx, "refresh", 1); err != nil {
 		t.Fatal(err)
 	}
 	group.Go(func() { all(t, fleet[1:], 2) })
