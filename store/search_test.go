@@ -29,6 +29,7 @@ func keep(t testing.TB, p storetest.Project, flows []*store.Exchange, perBlock i
 		for _, x := range some {
 			h.Record(x, 0)
 		}
+		flush(t, h) // which waits longer than Close
 		if err := h.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -11,16 +11,28 @@ package storetest
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/holdfast-proxy/holdfast/store"
 	"github.com/holdfast-proxy/holdfast/store/seal"
+)
+
+// deadlock is an error of PostgreSQL after which a statement may be tried again,
+// and patience how long an end is waited for.
+const (
+	deadlock = "40P01"
+	patience = 2 * time.Minute
 )
 
 // Project is a project of one test.
@@ -78,10 +90,20 @@ func Postgres(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if _, err := db.Exec("DROP SCHEMA " + schema + " CASCADE"); err != nil {
-			t.Errorf("%s is left: %v", schema, err)
+		defer db.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		for {
+			_, err := db.ExecContext(ctx, "DROP SCHEMA "+schema+" CASCADE")
+			if err == nil {
+				return
+			}
+			// The server may still be at work for a process that was killed.
+			if e := new(pgconn.PgError); !errors.As(err, &e) || e.Code != deadlock {
+				t.Errorf("%s is left: %v", schema, err)
+				return
+			}
 		}
-		db.Close()
 	})
 	u.RawQuery = url.Values{"search_path": {schema}}.Encode()
 	return u.String()
