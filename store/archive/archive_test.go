@@ -35,6 +35,7 @@ const (
 	csrf     = "csrf-value-81"
 	refresh  = "refresh-value-7"
 	stored   = "stored-token-value"
+	inURL    = "pass-in-url"
 )
 
 func gz(text string) []byte {
@@ -78,7 +79,7 @@ func fill(t testing.TB, s *store.Store) {
 		"HTTP/1.1 200 OK\nX-Echo: kept "+stored+"\nTransfer-Encoding: chunked")
 	page.Response = body(fmt.Sprintf("8\r\nkept %s\r\n%x\r\n%s\r\n0\r\nX-T: %s\r\n\r\n", bearer[:3], len(bearer)-3, bearer[3:], cookie), wire.Chunked)
 	page.Messages = []store.Message{{Time: page.Flow.Start, Opcode: ws.OpText, Size: 5, Data: []byte("kept message " + base64.StdEncoding.EncodeToString([]byte(refresh)))}}
-	page.Flow.Trace.Add(flow.Event{Actor: "rule", Action: flow.ActionInject, Detail: "kept " + password})
+	page.Flow.Trace.Add(flow.Event{Actor: "rule", Action: flow.ActionInject, Detail: "kept " + password + " http://bob:" + inURL + "@kept.example/"})
 	page.Flow.Earlier = []flow.Attempt{{Request: page.Flow.Received.Clone(), Body: []byte("kept " + refresh), Reason: "401"}}
 	large := exchange(t, "GET /large HTTP/1.1\nHost: shop.example\nAuthorization: Basic "+base64.StdEncoding.EncodeToString([]byte("bob:"+password)), "HTTP/1.1 200 OK")
 	large.Response = body(strings.Repeat("kept large ", 2000)+cookie, wire.UntilClose)
@@ -150,14 +151,14 @@ func TestWithoutSecrets(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := everything(t, there, out.Bytes())
-		for _, secret := range []string{cookie, bearer, password, "horse", short, csrf, refresh, stored, base64.StdEncoding.EncodeToString([]byte(refresh)),
+		for _, secret := range []string{cookie, bearer, password, "horse", short, csrf, refresh, stored, inURL, base64.StdEncoding.EncodeToString([]byte(refresh)),
 			base64.StdEncoding.EncodeToString([]byte("bob:" + password))} {
 			if strings.Contains(text, secret) {
 				t.Errorf("%s is in the archive", secret)
 			}
 		}
 		for _, kept := range []string{"kept=query", "user=kept-alice&password=*", "kept-type", "kept-json", "/kept HTTP/1.1", "theme=****; sid=***", "Bearer ***", "kept ****",
-			"kept message ***", "kept large kept", "Path=/kept", "X-Echo: kept ***", "shop.example", "node-1"} {
+			"kept message ***", "kept large kept", "Path=/kept", "X-Echo: kept ***", "http://bob:***********@kept.example/", "shop.example", "node-1"} {
 			if !strings.Contains(text, kept) {
 				t.Errorf("%s is gone", kept)
 			}

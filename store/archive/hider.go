@@ -33,16 +33,17 @@ type hider struct {
 	more   bool
 	known  *strings.Replacer // nil: it collects
 
-	params, members, parts *regexp.Regexp
+	params, members, parts, userinfo *regexp.Regexp
 }
 
 func newHider() *hider {
 	return &hider{values: make(map[string]bool),
 		// name=value in a query, a fragment, a form; a member of JSON; a part of a
 		// form of parts.
-		params:  regexp.MustCompile(`(?:^|[?&#;\s"'])([\w.\-\[\]%]{2,64})=([^&#;\s"'<>]+)`),
-		members: regexp.MustCompile(`"([^"\\]{2,64})"\s*:\s*(?:"((?:[^"\\]|\\.)*)|(\d+))`),
-		parts:   regexp.MustCompile(`(?i)\bname="?([\w.\-\[\]]{2,64})"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)`)}
+		params:   regexp.MustCompile(`(?:^|[?&#;\s"'])([\w.\-\[\]%]{2,64})=([^&#;\s"'<>]+)`),
+		members:  regexp.MustCompile(`"([^"\\]{2,64})"\s*:\s*(?:"((?:[^"\\]|\\.)*)|(\d+))`),
+		parts:    regexp.MustCompile(`(?i)\bname="?([\w.\-\[\]]{2,64})"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)`),
+		userinfo: regexp.MustCompile(`://[^/\s:@"'<>]{0,256}:([^/\s@"'<>]{1,256})@`)}
 }
 
 // secretName reports whether what has this name is a credential.
@@ -160,6 +161,10 @@ func (h *hider) Text(text []byte) []byte {
 				}
 			}
 		}
+	}
+	for _, at := range h.userinfo.FindAllSubmatchIndex(text, -1) {
+		h.learnCoded(text[at[2]:at[3]])
+		stars(out[at[2]:at[3]])
 	}
 	if h.known == nil {
 		return text
