@@ -78,6 +78,26 @@ const (
 	FlagTraced                       // something stands in its trace
 )
 
+// Words are the names of the flags that are set, in their order.
+func (f Flags) Words() []string {
+	words := []string{}
+	for i, name := range []string{"resent", "recovered", "passed-dead", "refused", "failed", "rules", "edited", "socket", "body-cut", "traced"} {
+		if f&(1<<i) != 0 {
+			words = append(words, name)
+		}
+	}
+	return words
+}
+
+// Flags say what happened to the flow.
+func (f *Stored) Flags() Flags {
+	flags := f.flags()
+	if f.Upgraded {
+		flags |= FlagSocket
+	}
+	return flags
+}
+
 func (x *Exchange) flags() Flags {
 	f, flags := x.Flow, Flags(0)
 	cut := func(b *Body) bool { return b != nil && b.Cut }
@@ -102,6 +122,22 @@ func (x *Exchange) sent() *Body {
 		return x.Sent
 	}
 	return x.Received
+}
+
+// SentBody is the body of the request as it was last sent; nil: there is none.
+func (x *Exchange) SentBody() *Body { return x.sent() }
+
+// Payload is the body without chunks; its content codings are as they were. nil:
+// there is none.
+func (b *Body) Payload() []byte {
+	switch {
+	case b == nil:
+		return nil
+	case b.Kind != wire.Chunked:
+		return b.Raw
+	}
+	payload, _, _ := wire.DecodeChunked(b.Raw, len(b.Raw)) // as far as it is kept
+	return payload
 }
 
 func (b *Body) size() int64 {

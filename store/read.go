@@ -53,6 +53,21 @@ func (s *Store) Flows(ctx context.Context, from int64, limit int, newestFirst bo
 	return s.flows(ctx, `WHERE id <= ? ORDER BY id DESC LIMIT ?`, from, limit)
 }
 
+// IDs are up to limit ids above one, in their order. Ids do not rise with time
+// where several processes write: each fills numbers of its own.
+func (s *Store) IDs(ctx context.Context, after int64, limit int) (ids []int64, err error) {
+	rows, err := s.read.QueryContext(ctx, s.dialect.sql(`SELECT id FROM flows WHERE id > ? ORDER BY id LIMIT ?`), after, limit)
+	if err == nil {
+		err = each(rows, func() error {
+			var id int64
+			err := rows.Scan(&id)
+			ids = append(ids, id)
+			return err
+		})
+	}
+	return ids, s.advise(err)
+}
+
 // flows reads those that a clause says, with their bodies.
 func (s *Store) flows(ctx context.Context, clause string, args ...any) ([]*Stored, error) {
 	rows, err := s.read.QueryContext(ctx, s.dialect.sql(`SELECT id, node, content FROM flows `+clause), args...)
