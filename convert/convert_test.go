@@ -5,7 +5,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -187,6 +189,90 @@ func TestWriteHAR(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
+}
+
+// What was written as curl and raw is read as it was, and curl sends it.
+func TestWriteCurlAndRaw(t *testing.T) {
+	origin, err := testenv.Recorder{Answer: func(int, []byte) testenv.Reply {
+		return testenv.Reply{Raw: []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")}
+	}}.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer origin.Close()
+	host := "Host: " + origin.Addr
+	for _, c := range []struct{ line, fields, body string }{
+		{"GET /a/../b?c=[1]{2}'$x", host + "|User-Agent: a 'b' $(c)|Accept: */*|X-Empty:", ""},
+		{"HEAD /", host, ""},
+		{"POST /", host + "|Content-Length: 0", ""},
+		{"DELETE /x", "Host: other.example|Accept: a", ""},
+		{"PUT /", host + "|Content-Type: text/plain|X-Odd: é\\'", "@a'b\n$c\\ \xff\x01"},
+		{"POST /form", host + "|Accept: x|User-Agent: y|Transfer-Encoding: chunked", "a=b&c=%20"},
+		{"GET /", host + "|Accept-Encoding: identity", "a body"},
+	} {
+		text := c.line + " HTTP/1.1\r\n" + strings.ReplaceAll(c.fields, "|", "\r\n") + "\r\n\r\n" + c.body
+		in, err := convert.ParseRaw([]byte(text), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(c.line, "..") {
+			in.Exchanges[0].URL = "http://" + origin.Addr + "/a/../b?c=[1]{2}'$x"
+		}
+		if strings.Contains(c.fields, "other.example") {
+			in.Exchanges[0].URL = "http://" + origin.Addr + "/x"
+		}
+		var line, raw bytes.Buffer
+		if err := errors.Join(convert.WriteCurl(&line, in.Exchanges), convert.WriteRaw(&raw, &in.Exchanges[0])); err != nil {
+			t.Fatal(err)
+		}
+		again, err := convert.Read(&line, convert.Options{})
+		if err != nil || len(again.Lost) > 0 {
+			t.Fatalf("%s: %v, %v", line.String(), err, again)
+		}
+		command := strings.TrimSpace(string(curlOf(t, in.Exchanges)))
+		before := len(origin.Requests())
+		if out, err := exec.Command("bash", "-c", command+" -s --noproxy '*' --max-time 60").CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", command, err, out)
+		}
+		x := &again.Exchanges[0]
+		if string(x.Request.Method())+" "+string(x.Request.Target()) != c.line || string(x.RequestBody) != c.body {
+			t.Errorf("%s is read as %s", command, show(x))
+		}
+		sent := sorted(string(origin.Requests()[before]))
+		if want := sorted(strings.Replace(text, "Transfer-Encoding: chunked", fmt.Sprintf("Content-Length: %d", len(c.body)), 1)); sent != want {
+			t.Errorf("%s\nsends %q\nwant  %q", command, sent, want)
+		}
+		back, err := convert.ParseRaw(raw.Bytes(), false)
+		if err != nil || string(back.Exchanges[0].RequestBody) != c.body || back.Exchanges[0].Request.Has("Transfer-Encoding") {
+			t.Errorf("raw: %v, %q", err, raw.String())
+		}
+	}
+	nul, err := convert.ParseRaw([]byte("POST / HTTP/1.1\r\nHost: x\r\n\r\na\x00b"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := convert.WriteCurl(io.Discard, nul.Exchanges); !errors.Is(err, convert.ErrNoArgument) {
+		t.Errorf("a NUL: %v", err)
+	}
+}
+
+func curlOf(t *testing.T, all []convert.Exchange) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := convert.WriteCurl(&b, all); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// sorted is a message with its fields in the order of their names, without the
+// lengths that curl adds.
+func sorted(message string) string {
+	head, body, _ := strings.Cut(message, "\r\n\r\n")
+	lines := strings.Split(head, "\r\n")
+	slices.Sort(lines[1:])
+	lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, "Content-Length:") })
+	return strings.Join(append(lines, "", body), "\n")
 }
 
 func show(x *convert.Exchange) string {

@@ -1,10 +1,11 @@
 // Package convert reads what other tools recorded, one file per format, into
-// one list of exchanges, and writes such a list as HAR.
+// one list of exchanges, and writes such a list as HAR, as curl, or raw.
 //
 //	har.go    HTTP Archive 1.2 of browsers and proxies, read entry by entry
 //	harout.go the same, written
 //	curl.go   curl command lines, as a shell or cmd.exe would part them
 //	burp.go   the XML of Burp's "save items"
+//	out.go    curl command lines and raw requests, written
 //	raw.go    one raw request, as a person or a tool wrote it into a file
 //
 // [Read] finds out which of them it is by the look of the first bytes.
