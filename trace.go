@@ -60,11 +60,14 @@ func shownPath(f *flow.Flow) []byte {
 	return path
 }
 
-// write puts a flow that has ended into the trace; rules were for it.
-func (r *recorder) write(f *flow.Flow, rules []string) {
+// LineOf is the line of a flow that has ended; rules were for it.
+func LineOf(f *flow.Flow, rules []string) TraceLine {
 	line := TraceLine{Version: 1, ID: f.ID.String(), Time: f.Start, Tool: f.Tool, Identity: f.Identity,
-		Method: string(f.Request.Method()), URL: f.Origin.URL(shownPath(f)), Millis: millis(f.Ended.Sub(f.Start)),
-		Gen: f.Stamp.Generation, Resent: len(f.Earlier), Rules: rules, Changes: f.Changes(), Dropped: f.Trace.Dropped}
+		Millis: millis(f.Ended.Sub(f.Start)), Gen: f.Stamp.Generation, Resent: len(f.Earlier), Rules: rules,
+		Changes: f.Changes(), Dropped: f.Trace.Dropped}
+	if f.Request != nil { // a stored one may be damaged
+		line.Method, line.URL = string(f.Request.Method()), f.Origin.URL(shownPath(f))
+	}
 	if f.Response != nil {
 		line.Status = f.Response.Status()
 	}
@@ -87,7 +90,12 @@ func (r *recorder) write(f *flow.Flow, rules []string) {
 	for _, e := range f.Trace.Events {
 		line.Trace = append(line.Trace, TraceEvent{millis(e.At), e.Actor, e.Action, e.Detail})
 	}
-	raw, err := json.Marshal(line)
+	return line
+}
+
+// write puts a flow that has ended into the trace; rules were for it.
+func (r *recorder) write(f *flow.Flow, rules []string) {
+	raw, err := json.Marshal(LineOf(f, rules))
 	if err != nil {
 		return // only numbers and strings: cannot fail
 	}
