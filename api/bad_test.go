@@ -83,7 +83,7 @@ func TestBadInput(t *testing.T) {
 // TestOperations does what a person does, and holds each answer against the
 // document.
 func TestOperations(t *testing.T) {
-	w := newWorld(t, settings{})
+	w := newWorld(t, settings{store: keptFlow(t)})
 	if status := w.me(); status != 200 {
 		t.Fatalf("through the proxy: %d", status)
 	}
@@ -93,6 +93,7 @@ func TestOperations(t *testing.T) {
 		{"session.get", "/sessions/" + name("emily")}, {"token.list", "/tokens"}, {"variable.list", "/variables"}, {"rule.list", "/rules"},
 		{"rule.get", "/rules/spare"}, {"macro.list", "/macros"}, {"macro.get", "/macros/login"}, {"run.list", "/runs"}, {"config.get", "/config"},
 		{"trace.recent", "/trace"}, {"cookie.list", "/cookies"},
+		{"flow.list", "/flows?limit=1&query=" + url.QueryEscape(`req.host.eq:"kept.example"`)}, {"flow.get", "/flows/64?body=100"}, {"flow.trace", "/flows/64/trace"},
 	} {
 		a := w.ask("GET", "/api/v1"+c.path, "")
 		if a.status != 200 {
@@ -137,6 +138,22 @@ func TestOperations(t *testing.T) {
 	var cookies control.Page[control.Cookie]
 	if w.call("cookie.list", map[string]any{"domain": "shop.example"}, &cookies); len(cookies.Items) != 1 || cookies.Items[0].Domain != ".shop.example" || cookies.Items[0].Value != nil {
 		t.Errorf("cookies: %+v", cookies)
+	}
+	if code := w.refused("flow.get", map[string]any{"id": "64", "reveal": true}); code != control.ReasonHidden {
+		t.Errorf("reveal of a flow: %s", code)
+	}
+	if code := w.refused("flow.list", map[string]any{"query": "resp.code.eq:"}); code != control.ReasonQuery {
+		t.Errorf("a query that is none: %s", code)
+	}
+	if code := w.refused("flow.delete", map[string]any{}); code != control.ReasonParameter {
+		t.Errorf("a deletion of nothing: %s", code)
+	}
+	var deleted control.FlowsDeleted
+	if w.call("flow.delete", map[string]any{"ids": []int64{64, 99999}}, &deleted); deleted.Deleted != 1 {
+		t.Errorf("a deletion: %+v", deleted)
+	}
+	if code := w.refused("flow.get", map[string]any{"id": "64"}); code != control.ReasonNotFound {
+		t.Errorf("a flow that is deleted: %s", code)
 	}
 	if a := w.ask("GET", "/metrics", ""); !strings.Contains(a.body, "holdfast_lockouts_total 1\n") || !strings.Contains(a.body, `holdfast_requests_total{identity="emily",tool="proxy"}`) && !strings.Contains(a.body, `holdfast_requests_total{identity="default",tool="proxy"}`) {
 		t.Errorf("figures: %s", a.body)

@@ -18,9 +18,13 @@ import (
 	"github.com/holdfast-proxy/holdfast/api/client"
 	"github.com/holdfast-proxy/holdfast/config"
 	"github.com/holdfast-proxy/holdfast/control"
+	"github.com/holdfast-proxy/holdfast/flow"
 	"github.com/holdfast-proxy/holdfast/internal/leak"
 	"github.com/holdfast-proxy/holdfast/internal/testenv"
 	"github.com/holdfast-proxy/holdfast/session"
+	"github.com/holdfast-proxy/holdfast/store"
+	"github.com/holdfast-proxy/holdfast/store/storetest"
+	"github.com/holdfast-proxy/holdfast/wire"
 )
 
 var update = flag.Bool("update", false, "rewrite what the tests compare with")
@@ -76,6 +80,27 @@ type settings struct {
 	api    func(*api.Config)
 	config func(*holdfast.Config, *api.Server)
 	reveal bool
+	store  *store.Store // with a history; nil: none
+}
+
+// keptFlow is a project with one flow, of the number 64.
+func keptFlow(t *testing.T) *store.Store {
+	s := storetest.File(t).Open(t, store.Options{})
+	h, err := s.StartHistory(store.HistoryOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &flow.Flow{Tool: "proxy", Origin: flow.Origin{Host: "kept.example", Port: 80}, Start: time.UnixMilli(1_800_000_000_000)}
+	if f.Request, err = wire.ParseRequest([]byte("GET /?password=emilyspass HTTP/1.1\r\nHost: kept.example\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	f.Received = f.Request
+	f.End(f.Start.Add(time.Millisecond), nil)
+	h.Record(&store.Exchange{Flow: f}, 0)
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func newWorld(t *testing.T, s settings) *world {
@@ -111,7 +136,7 @@ func newWorld(t *testing.T, s settings) *world {
 	if err := metrics.Bind(w.h); err != nil {
 		t.Fatal(err)
 	}
-	w.desk = control.New(control.Setup{Proxy: w.h, Reveal: s.reveal, Version: "test", Trace: trace, Events: events})
+	w.desk = control.New(control.Setup{Proxy: w.h, Reveal: s.reveal, Version: "test", Store: s.store, Trace: trace, Events: events})
 	w.client = client.New(w.server.URL(), token)
 	ctx, stop := context.WithCancel(context.Background())
 	over := make(chan struct{}, 2)

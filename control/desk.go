@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-proxy/holdfast"
 	"github.com/holdfast-proxy/holdfast/flow"
+	"github.com/holdfast-proxy/holdfast/store"
 )
 
 // Desk is what operations work on. Any goroutine may use it.
@@ -19,20 +20,22 @@ type Desk struct {
 	trace   *Trace
 	events  *Events
 	runs    *runs
+	store   *store.Store
 }
 
 // Setup is what a Desk is made of.
 type Setup struct {
 	Proxy   *holdfast.Holdfast
-	Reveal  bool    // hand out secrets to those who ask for them
-	Version string  // of the program
-	Trace   *Trace  // where the proxy writes its trace
-	Events  *Events // what Config.Changed and Config.Warn of the proxy tell
+	Reveal  bool         // hand out secrets to those who ask for them
+	Version string       // of the program
+	Trace   *Trace       // where the proxy writes its trace
+	Store   *store.Store // the project with the history; nil: none
+	Events  *Events      // what Config.Changed and Config.Warn of the proxy tell
 }
 
 // New makes a Desk. Close it before the proxy is closed.
 func New(s Setup) *Desk {
-	d := &Desk{proxy: s.Proxy, reveal: s.Reveal, version: s.Version, trace: s.Trace, events: s.Events}
+	d := &Desk{proxy: s.Proxy, reveal: s.Reveal, version: s.Version, trace: s.Trace, events: s.Events, store: s.Store}
 	d.runs = newRuns(s.Events)
 	return d
 }

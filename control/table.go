@@ -65,7 +65,7 @@ func Operations() []Operation {
 	var all []Operation
 	for _, area := range [][]Operation{
 		statusOperations(), sessionOperations(), tokenOperations(), cookieOperations(), variableOperations(),
-		ruleOperations(), macroOperations(), runOperations(), configOperations(), traceOperations(),
+		ruleOperations(), macroOperations(), runOperations(), configOperations(), traceOperations(), flowOperations(),
 	} {
 		all = append(all, area...)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-proxy/holdfast/api/client"
 	"github.com/holdfast-proxy/holdfast/control"
 	"github.com/holdfast-proxy/holdfast/session"
+	"github.com/holdfast-proxy/holdfast/store"
 )
 
 // apiOptions are the flags of the API that serve opens.
@@ -30,6 +31,7 @@ type apiOptions struct {
 	trace   *control.Trace
 	metrics *api.Metrics
 	desk    *control.Desk
+	store   *store.Store
 }
 
 // apiOff is the address that turns the API off.
@@ -51,7 +53,7 @@ func (o *apiOptions) open(cmd *cobra.Command, c *holdfast.Config) error {
 	if o.off() {
 		return nil
 	}
-	o.dir = c.Home
+	o.dir, o.store = c.Home, c.Store
 	if err := os.MkdirAll(o.dir, 0o700); err != nil {
 		return fmt.Errorf("the home directory cannot be made: %w; name another with --home", err)
 	}
@@ -106,7 +108,7 @@ func (o *apiOptions) serve(ctx context.Context, cmd *cobra.Command, h *holdfast.
 	if err := o.metrics.Bind(h); err != nil {
 		return nil, err
 	}
-	o.desk = control.New(control.Setup{Proxy: h, Reveal: o.reveal, Version: buildVersion(), Trace: o.trace, Events: o.events})
+	o.desk = control.New(control.Setup{Proxy: h, Reveal: o.reveal, Version: buildVersion(), Store: o.store, Trace: o.trace, Events: o.events})
 	if err := client.Announce(o.dir, o.server.URL(), o.tokenFile); err != nil {
 		return nil, err
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -42,6 +44,21 @@ func projectPlace(cmd *cobra.Command) (dsn, dir string, err error) {
 		dsn = filepath.Join(dir, name+".db")
 	}
 	return dsn, dir, nil
+}
+
+// existingProject is openProject for commands that look into a project: they
+// make none.
+func existingProject(cmd *cobra.Command) (*store.Store, error) {
+	dsn, _, err := projectPlace(cmd)
+	if err != nil {
+		return nil, err
+	}
+	if !store.IsPostgres(dsn) {
+		if _, err := os.Stat(dsn); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("there is no project %s; name one with --project, --store or --home", dsn)
+		}
+	}
+	return openProject(cmd)
 }
 
 // openProject opens the project that the flags name. It must be closed.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/holdfast-proxy/holdfast"
 	"github.com/holdfast-proxy/holdfast/config"
+	"github.com/holdfast-proxy/holdfast/control"
 )
 
 // Limits of reading a trace.
@@ -33,15 +34,17 @@ type traceOptions struct {
 func traceCommand() *cobra.Command {
 	o := &traceOptions{}
 	cmd := &cobra.Command{
-		Use:   "trace --file TRACE [ID]",
+		Use:   "trace [--file TRACE] [ID]",
 		Short: "Read a trace: what was done to each request, and why",
-		Long: `Read the file that serve or run wrote with --trace. Without an ID it lists the
-requests, one a line; with the beginning of one's ID it tells what was done to that
-request, step by step: the rules that were for it, waits and logins,
+		Long: `Tell what was done to a flow of the history, by the number that holdfast flow list
+shows or the beginning of its UUID. With --file, read the file that serve or run
+wrote with --trace instead. Without an ID that lists the requests, one a line; with
+the beginning of one's ID it tells what was done to that request, step by step: the rules that were for it, waits and logins,
 edits, answers that the client never saw. With -c it says as well why the other
 rules of that configuration were not for it, as far as a trace can tell: it holds
 no query, header or body. No value of a token is shown.`,
-		Example: `  holdfast trace --file trace.jsonl
+		Example: `  holdfast trace 4711
+  holdfast trace --file trace.jsonl
   holdfast trace --file trace.jsonl --follow --rule shop
   holdfast trace --file trace.jsonl -c shop.yaml 019aa7c2-7e31-7000-8011`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
@@ -64,10 +67,13 @@ no query, header or body. No value of a token is shown.`,
 
 func readTrace(cmd *cobra.Command, o *traceOptions, id string) error {
 	switch {
-	case o.path == "":
-		return usageError{errors.New("trace needs the file: --file TRACE")}
+	case o.path == "" && (id == "" || o.follow || o.rule != ""):
+		return usageError{errors.New("trace needs the file: --file TRACE, or the ID of a flow of the history alone")}
 	case o.config != "" && id == "":
 		return usageError{errors.New("-c goes with the ID of a request")}
+	}
+	if o.path == "" {
+		return storedTrace(cmd, o, id)
 	}
 	in := cmd.InOrStdin()
 	if o.path != "-" {
@@ -95,6 +101,32 @@ func readTrace(cmd *cobra.Command, o *traceOptions, id string) error {
 		return fmt.Errorf("the trace has no request whose ID begins with %q", id)
 	}
 	return nil
+}
+
+// storedTrace is a flow of the history.
+func storedTrace(cmd *cobra.Command, o *traceOptions, id string) error {
+	r := &traceReader{options: o, out: cmd.OutOrStdout()}
+	var err error
+	if o.config != "" {
+		if r.config, err = load(cmd.ErrOrStderr(), o.config); err != nil {
+			return err
+		}
+	}
+	s, err := existingProject(cmd)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	stored, err := control.FindFlow(cmd.Context(), s, id)
+	if err != nil {
+		return told(err)
+	}
+	raw, err := json.Marshal(holdfast.LineOf(stored.Flow, stored.Rules))
+	if err != nil {
+		return err
+	}
+	r.id = stored.Flow.ID.String()
+	return r.line(cmd.Context(), append(raw, '\n'))
 }
 
 // traceReader prints what it reads.
