@@ -9,7 +9,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -268,32 +267,12 @@ func runDeaths(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	if err != nil {
 		return err
 	}
-	table, err := loadTable("")
+	r, spec, note, end, err := alone(ctx, "holdfast-rule", o.nopin, stderr)
 	if err != nil {
 		return err
 	}
-	specs, err := choose(table, []string{"holdfast-rule"})
-	if err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp("", "holdfast-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	org, err := startOrigin("127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	defer org.close()
-	r := &runner{origin: org, dir: dir, built: map[string]string{}, progress: stderr}
-	if failed := r.buildAll(ctx, specs); failed["holdfast-rule"] != nil {
-		return failed["holdfast-rule"]
-	}
-	note := "not pinned: --no-pin"
-	if !o.nopin {
-		r.pins, note = pin()
-	}
+	defer end()
+	org := r.origin
 	t := &target{plain: org.plain.Addr().String(), tls: org.secure.Addr().String(), next: new(atomic.Int64)}
 	fmt.Fprintln(stderr, "without a proxy")
 	org.setMortal(&mortal{token: "steady"})
@@ -303,8 +282,8 @@ func runDeaths(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	}
 	m := new(mortal)
 	org.setMortal(m)
-	pl := places{dir: dir, built: r.built[specs[0].Build], plain: t.plain, tls: t.tls}
-	proxy, err := startProxy(ctx, &specs[0], pl, r.pins)
+	pl := places{dir: r.dir, built: r.built[spec.Build], plain: t.plain, tls: t.tls}
+	proxy, err := startProxy(ctx, spec, pl, r.pins)
 	if err != nil {
 		return err
 	}

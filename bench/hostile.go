@@ -124,39 +124,15 @@ func runHostile(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	if err != nil {
 		return err
 	}
-	table, err := loadTable("")
+	r, spec, note, end, err := alone(ctx, "holdfast", o.nopin, stderr)
 	if err != nil {
 		return err
 	}
-	specs, err := choose(table, []string{"holdfast"})
-	if err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp("", "holdfast-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	org, err := startOrigin("127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	defer org.close()
-	r := &runner{settings: settings{Conns: goodKept}, origin: org, dir: dir, bench: self, built: map[string]string{}, progress: stderr}
-	if failed := r.buildAll(ctx, specs); failed["holdfast"] != nil {
-		return failed["holdfast"]
-	}
-	note := "not pinned: --no-pin"
-	if !o.nopin {
-		r.pins, note = pin()
-	}
+	defer end()
+	r.settings = settings{Conns: goodKept}
 	fmt.Fprintf(stdout, "A well-behaved client (%d requests a second by TLS on kept connections and on new ones) next to hostile ones. %s.\n\n", goodRate, note)
 	for _, h := range plan {
-		if err := r.besiege(ctx, &specs[0], h, o); err != nil {
+		if err := r.besiege(ctx, spec, h, o); err != nil {
 			return fmt.Errorf("%s: %w", h.name, err)
 		}
 	}

@@ -431,3 +431,41 @@ func (m *meter) stop(rec *recorder, took time.Duration, w work) (sample, error) 
 func millis(d time.Duration) float64 { return float64(d) / 1e6 }
 func micros(d time.Duration) float64 { return float64(d) / 1e3 }
 func megabytes(n int64) float64      { return float64(n) / (1 << 20) }
+
+// alone makes a runner for one proxy of the table, which is built, and the origin
+// beside it. end stops the origin and removes what the proxy wrote; note says how
+// processes are pinned.
+func alone(ctx context.Context, name string, nopin bool, progress io.Writer) (r *runner, spec *proxySpec, note string, end func(), err error) {
+	table, err := loadTable("")
+	if err != nil {
+		return nil, nil, "", nil, err
+	}
+	specs, err := choose(table, []string{name})
+	if err != nil {
+		return nil, nil, "", nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, nil, "", nil, err
+	}
+	dir, err := os.MkdirTemp("", "holdfast-bench-")
+	if err != nil {
+		return nil, nil, "", nil, err
+	}
+	org, err := startOrigin("127.0.0.1:0")
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, nil, "", nil, err
+	}
+	end = func() { org.close(); os.RemoveAll(dir) }
+	r = &runner{origin: org, dir: dir, bench: self, built: map[string]string{}, progress: progress}
+	if failed := r.buildAll(ctx, specs); failed[name] != nil {
+		end()
+		return nil, nil, "", nil, failed[name]
+	}
+	note = "not pinned: --no-pin"
+	if !nopin {
+		r.pins, note = pin()
+	}
+	return r, &specs[0], note, end, nil
+}
