@@ -63,11 +63,11 @@ type Explained struct {
 func configOperations() []Operation {
 	return []Operation{
 		of(Operation{Name: "config.get", Doc: "Say what configuration this Holdfast was started with.", Danger: Read, Reveals: true,
-			Method: "GET", Path: "/config", Tool: "config_get", Command: Nowhere}, getConfig),
+			Method: "GET", Path: "/config", Tool: "config.show", Command: Nowhere}, getConfig),
 		of(Operation{Name: "config.check", Doc: "Say what is wrong with a configuration, without using it. Files that it names are not opened, and the environment is not looked at.", Danger: Read,
-			Method: "POST", Path: "/config/check", Tool: "config_check", Command: "check"}, checkConfig),
+			Method: "POST", Path: "/config/check", Tool: "check.config", Command: "check"}, checkConfig),
 		of(Operation{Name: "explain", Doc: "Say what the rules would do to a request now, and what they make of an answer, without sending anything.", Danger: Read,
-			Method: "POST", Path: "/explain", Tool: "explain", Command: "explain"}, explain),
+			Method: "POST", Path: "/explain", Tool: "explain.request", Command: "explain"}, explain),
 	}
 }
 

@@ -99,10 +99,10 @@ type Exported struct {
 
 func cookieOperations() []Operation {
 	return []Operation{
-		of(Operation{Name: "cookie.list", Doc: "List the cookies of an identity's jar, the oldest first.", Danger: Read, Reveals: true,
-			Method: "GET", Path: "/cookies", Tool: "cookies_list", Command: "cookie list"}, listCookies),
-		of(Operation{Name: "cookie.get", Doc: "Show one cookie.", Danger: Read, Reveals: true,
-			Method: "GET", Path: "/cookies/{id}", Tool: "cookie_get", Command: Nowhere},
+		of(Operation{Name: "cookie.list", Doc: "List the cookies of an identity's jar, the oldest first.", Danger: Read, Foreign: true, Reveals: true,
+			Method: "GET", Path: "/cookies", Tool: "cookies.list", Command: "cookie list"}, listCookies),
+		of(Operation{Name: "cookie.get", Doc: "Show one cookie.", Danger: Read, Foreign: true, Reveals: true,
+			Method: "GET", Path: "/cookies/{id}", Tool: "cookies.get", Command: Nowhere},
 			func(_ context.Context, d *Desk, p *getCookieParams) (*Cookie, error) {
 				if err := d.mayReveal(p.Reveal); err != nil {
 					return nil, err
@@ -115,9 +115,9 @@ func cookieOperations() []Operation {
 				return &shown, nil
 			}),
 		of(Operation{Name: "cookie.set", Doc: "Put a cookie into an identity's jar; one of the same name, domain and path is replaced.", Danger: Change,
-			Method: "POST", Path: "/cookies", Tool: "cookie_set", Command: Nowhere}, setCookie),
+			Method: "POST", Path: "/cookies", Tool: "cookies.set", Command: Nowhere}, setCookie),
 		of(Operation{Name: "cookie.delete", Doc: "Remove a cookie. Answers to earlier requests do not bring it back.", Danger: Destructive,
-			Method: "DELETE", Path: "/cookies/{id}", Tool: "cookie_delete", Command: "cookie delete"},
+			Method: "DELETE", Path: "/cookies/{id}", Tool: "cookies.delete", Command: "cookie delete"},
 			func(_ context.Context, d *Desk, p *cookieParams) (*Done, error) {
 				j, c, err := d.cookie(p)
 				if err != nil {
@@ -130,7 +130,7 @@ func cookieOperations() []Operation {
 				return &Done{1, 1, "cookie " + c.Name + " is gone"}, nil
 			}),
 		of(Operation{Name: "cookie.clear", Doc: "Remove all cookies of an identity's jar, or those of one domain.", Danger: Destructive,
-			Method: "DELETE", Path: "/cookies", Tool: "cookies_clear", Command: "cookie clear"},
+			Method: "DELETE", Path: "/cookies", Tool: "cookies.clear", Command: "cookie clear"},
 			func(_ context.Context, d *Desk, p *clearCookiesParams) (*Done, error) {
 				j, err := d.jar(&p.OfSession)
 				if err != nil {
@@ -141,7 +141,7 @@ func cookieOperations() []Operation {
 				return &Done{1, n, fmt.Sprintf("%d cookies are gone", n)}, nil
 			}),
 		of(Operation{Name: "cookie.import", Doc: "Put the cookies of a file into an identity's jar.", Danger: Change,
-			Method: "POST", Path: "/cookies/import", Tool: "cookies_import", Command: Nowhere},
+			Method: "POST", Path: "/cookies/import", Tool: "cookies.import", Command: Nowhere},
 			func(_ context.Context, d *Desk, p *importCookiesParams) (*Imported, error) {
 				j, err := d.jar(&p.OfSession)
 				if err != nil {
@@ -162,7 +162,7 @@ func cookieOperations() []Operation {
 				return out, nil
 			}),
 		of(Operation{Name: "cookie.export", Doc: "Write the cookies of an identity's jar as a file. They are secrets: Holdfast must have been started with --reveal-secrets.", Danger: Read, Reveals: true,
-			Method: "GET", Path: "/cookies/export", Tool: "cookies_export", Command: Nowhere}, exportCookies),
+			Method: "GET", Path: "/cookies/export", Tool: "cookies.export", Command: Nowhere}, exportCookies),
 	}
 }
 

@@ -264,8 +264,8 @@ func (d *Desk) history() (*store.Store, error) {
 
 func flowOperations() []Operation {
 	return []Operation{
-		of(Operation{Name: "flow.list", Doc: "List the flows of the history, or those that a condition in HTTPQL is true of, the newest first.", Danger: Read, Reveals: true,
-			Method: "GET", Path: "/flows", Tool: "flows_list", Command: "flow list"},
+		of(Operation{Name: "flow.list", Doc: "List the flows of the history, or those that a condition in HTTPQL is true of, the newest first.", Danger: Read, Foreign: true, Reveals: true,
+			Method: "GET", Path: "/flows", Tool: "flows.list", Command: "flow list"},
 			func(ctx context.Context, d *Desk, p *FlowSearch) (*FlowPage, error) {
 				s, err := d.history()
 				if err == nil {
@@ -276,10 +276,10 @@ func flowOperations() []Operation {
 				}
 				return ListFlows(ctx, s, p)
 			}),
-		of(Operation{Name: "flow.get", Doc: "Show a flow: what the client wrote, what was sent, what was answered, and what was done in between.", Danger: Read, Reveals: true,
-			Method: "GET", Path: "/flows/{id}", Tool: "flow_get", Command: "flow show"}, getFlow),
-		of(Operation{Name: "flow.trace", Doc: "Show what was done to a flow, step by step, and why.", Danger: Read,
-			Method: "GET", Path: "/flows/{id}/trace", Tool: "flow_trace", Command: "trace"},
+		of(Operation{Name: "flow.get", Doc: "Show a flow: what the client wrote, what was sent, what was answered, and what was done in between.", Danger: Read, Foreign: true, Reveals: true,
+			Method: "GET", Path: "/flows/{id}", Tool: "flows.get", Command: "flow show"}, getFlow),
+		of(Operation{Name: "flow.trace", Doc: "Show what was done to a flow, step by step, and why.", Danger: Read, Foreign: true,
+			Method: "GET", Path: "/flows/{id}/trace", Tool: "trace.flow", Command: "trace"},
 			func(ctx context.Context, d *Desk, p *flowID) (*holdfast.TraceLine, error) {
 				s, err := d.history()
 				if err != nil {
@@ -293,7 +293,7 @@ func flowOperations() []Operation {
 				return &line, nil
 			}),
 		of(Operation{Name: "flow.delete", Doc: "Delete flows of the history, by their numbers or by a condition.", Danger: Destructive,
-			Method: "POST", Path: "/flows/delete", Tool: "flows_delete", Command: "flow delete"}, deleteFlows),
+			Method: "POST", Path: "/flows/delete", Tool: "flows.delete", Command: "flow delete"}, deleteFlows),
 	}
 }
 

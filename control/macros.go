@@ -30,7 +30,7 @@ type getMacroParams struct {
 func macroOperations() []Operation {
 	return []Operation{
 		of(Operation{Name: "macro.list", Doc: "List the macros: how one logs in.", Danger: Read,
-			Method: "GET", Path: "/macros", Tool: "macros_list", Command: "macro list"},
+			Method: "GET", Path: "/macros", Tool: "macros.list_macros session.list_macros", Command: "macro list"},
 			func(_ context.Context, d *Desk, p *Paging) (*Page[Macro], error) {
 				var all []Macro
 				for _, m := range d.proxy.File().Macros {
@@ -39,7 +39,7 @@ func macroOperations() []Operation {
 				return paged(all, *p, func(m *Macro) string { return m.Name })
 			}),
 		of(Operation{Name: "macro.get", Doc: "Show a macro: what each step uses, takes and expects.", Danger: Read, Reveals: true,
-			Method: "GET", Path: "/macros/{name}", Tool: "macro_get", Command: "macro show"},
+			Method: "GET", Path: "/macros/{name}", Tool: "macros.get_macro session.get_macro", Command: "macro show"},
 			func(_ context.Context, d *Desk, p *getMacroParams) (*Macro, error) {
 				if err := d.mayReveal(p.Reveal); err != nil {
 					return nil, err
@@ -51,13 +51,13 @@ func macroOperations() []Operation {
 				shown := ShowMacro(m, p.Reveal)
 				return &shown, nil
 			}),
-		of(Operation{Name: "macro.test", Doc: "Run a macro once with a jar of its own, and keep nothing: a login dry run. It is really sent.", Danger: Change, Reveals: true, Runs: true,
-			Method: "POST", Path: "/macros/{name}/test", Tool: "macro_test", Command: "macro test"},
+		of(Operation{Name: "macro.test", Doc: "Run a macro once with a jar of its own, and keep nothing: a login dry run. It is really sent.", Danger: Change, Foreign: true, Reveals: true, Runs: true,
+			Method: "POST", Path: "/macros/{name}/test", Tool: "macros.test_macro", Command: "macro test"},
 			func(_ context.Context, d *Desk, p *runMacroParams) (*Run, error) {
 				return d.runMacro(p, "macro.test", d.proxy.Engine().Try)
 			}),
-		of(Operation{Name: "macro.run", Doc: "Run a macro once with an identity's cookies, and keep what it brings as tokens.", Danger: Change, Reveals: true, Runs: true,
-			Method: "POST", Path: "/macros/{name}/run", Tool: "macro_run", Command: Nowhere},
+		of(Operation{Name: "macro.run", Doc: "Run a macro once with an identity's cookies, and keep what it brings as tokens.", Danger: Change, Foreign: true, Reveals: true, Runs: true,
+			Method: "POST", Path: "/macros/{name}/run", Tool: "macros.run_macro session.execute_macro", Command: Nowhere},
 			func(_ context.Context, d *Desk, p *runMacroParams) (*Run, error) {
 				return d.runMacro(p, "macro.run", d.proxy.Engine().RunMacro)
 			}),

@@ -65,7 +65,7 @@ func ruleOperations() []Operation {
 	}
 	return []Operation{
 		of(Operation{Name: "rule.list", Doc: "List the rules in the order of the configuration, those that are switched off too.", Danger: Read,
-			Method: "GET", Path: "/rules", Tool: "rules_list", Command: "rule list"},
+			Method: "GET", Path: "/rules", Tool: "rules.list macros.list_rules", Command: "rule list"},
 			func(_ context.Context, d *Desk, p *Paging) (*Page[Rule], error) {
 				var all []Rule
 				for i, r := range d.proxy.Rules() {
@@ -74,7 +74,7 @@ func ruleOperations() []Operation {
 				return paged(all, *p, func(r *Rule) string { return fmt.Sprintf("%09d", r.Order) })
 			}),
 		of(Operation{Name: "rule.get", Doc: "Show a rule.", Danger: Read,
-			Method: "GET", Path: "/rules/{name}", Tool: "rule_get", Command: Nowhere},
+			Method: "GET", Path: "/rules/{name}", Tool: "rules.get", Command: Nowhere},
 			func(_ context.Context, d *Desk, p *named) (*Rule, error) {
 				for i, r := range d.proxy.Rules() {
 					if r.Name == p.Name || r.ID != "" && r.ID == p.Name {
@@ -85,8 +85,8 @@ func ruleOperations() []Operation {
 				return nil, &flow.Error{Status: 404, Reason: flow.ReasonRule, Detail: fmt.Sprintf("There is no rule %q.", p.Name), Next: "List the rules to see their names."}
 			}),
 		of(Operation{Name: "rule.enable", Doc: "Switch a rule on, until Holdfast ends; the configuration file stays as it is.", Danger: Change,
-			Method: "POST", Path: "/rules/{name}/enable", Tool: "rule_enable", Command: "rule enable"}, switched(true)),
+			Method: "POST", Path: "/rules/{name}/enable", Tool: "rules.enable macros.enable_rule", Command: "rule enable"}, switched(true)),
 		of(Operation{Name: "rule.disable", Doc: "Switch a rule off, until Holdfast ends; the configuration file stays as it is.", Danger: Change,
-			Method: "POST", Path: "/rules/{name}/disable", Tool: "rule_disable", Command: "rule disable"}, switched(false)),
+			Method: "POST", Path: "/rules/{name}/disable", Tool: "rules.disable macros.disable_rule", Command: "rule disable"}, switched(false)),
 	}
 }

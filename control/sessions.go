@@ -51,7 +51,7 @@ type Done struct {
 func sessionOperations() []Operation {
 	return []Operation{
 		of(Operation{Name: "session.list", Doc: "List the sessions with state, generation, last login, expected end and locks.", Danger: Read,
-			Method: "GET", Path: "/sessions", Tool: "sessions_list", Command: "session list"},
+			Method: "GET", Path: "/sessions", Tool: "session.status", Command: "session list"},
 			func(_ context.Context, d *Desk, p *sessionsParams) (*Page[Session], error) {
 				who, err := d.maybe(p.Identity)
 				if err != nil {
@@ -68,7 +68,7 @@ func sessionOperations() []Operation {
 				})
 			}),
 		of(Operation{Name: "session.get", Doc: "Show the sessions of one identity.", Danger: Read,
-			Method: "GET", Path: "/sessions/{identity}", Tool: "session_get", Command: Nowhere},
+			Method: "GET", Path: "/sessions/{identity}", Tool: "session.get", Command: Nowhere},
 			func(_ context.Context, d *Desk, p *Whose) (*Sessions, error) {
 				who, err := d.who(p.Identity)
 				if err != nil {
@@ -77,7 +77,7 @@ func sessionOperations() []Operation {
 				return d.sessions(who), nil
 			}),
 		of(Operation{Name: "session.refresh", Doc: "Make new sessions of an identity now, by its recoveries; a login that fails counts for the lockout.", Danger: Change, Runs: true,
-			Method: "POST", Path: "/sessions/{identity}/refresh", Tool: "session_refresh", Command: "session refresh"},
+			Method: "POST", Path: "/sessions/{identity}/refresh", Tool: "session.refresh", Command: "session refresh"},
 			func(_ context.Context, d *Desk, p *waitParams) (*Run, error) {
 				who, err := d.who(p.Identity)
 				if err != nil {
@@ -97,7 +97,7 @@ func sessionOperations() []Operation {
 				})
 			}),
 		of(Operation{Name: "session.unlock", Doc: "Let an identity log in again after too many failed logins. Correct the credentials first: the account may count too.", Danger: Destructive,
-			Method: "POST", Path: "/sessions/{identity}/unlock", Tool: "session_unlock", Command: "session unlock"},
+			Method: "POST", Path: "/sessions/{identity}/unlock", Tool: "session.unlock", Command: "session unlock"},
 			func(_ context.Context, d *Desk, p *Whose) (*Done, error) {
 				who, err := d.who(p.Identity)
 				if err != nil {
@@ -113,7 +113,7 @@ func sessionOperations() []Operation {
 				return &Done{1, n, "unlocked"}, nil
 			}),
 		of(Operation{Name: "session.forget", Doc: "Drop the tokens and cookies of an identity, so that its next request logs in anew. The application hears nothing of it.", Danger: Destructive,
-			Method: "DELETE", Path: "/sessions/{identity}", Tool: "session_forget", Command: Nowhere},
+			Method: "DELETE", Path: "/sessions/{identity}", Tool: "session.forget", Command: Nowhere},
 			func(_ context.Context, d *Desk, p *Whose) (*Done, error) {
 				who, err := d.who(p.Identity)
 				if err != nil {

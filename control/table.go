@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"reflect"
+	"strings"
 
 	"github.com/holdfast-proxy/holdfast/flow"
 )
@@ -27,10 +28,11 @@ type Operation struct {
 	Danger  Danger
 	Method  string // of REST, with Path; Nowhere: not there
 	Path    string // below /api/v1; {name} is a parameter
-	Tool    string // of MCP; Nowhere: none
+	Tool    string // of MCP: a tool and an action of it, as in rules.list; several with a space between; Nowhere: none
 	Command string // of the command line, behind holdfast; Nowhere: none
 	Reveals bool   // may hand out secrets, where the Desk allows it
 	Runs    bool   // goes on after it was answered: the result is a Run
+	Foreign bool   // the result may hold what an application or a client wrote
 
 	Params, Result reflect.Type // structs
 
@@ -41,6 +43,22 @@ type Operation struct {
 // one of the type Result; the error is an *flow.Error, or that of ctx.
 func (o *Operation) Call(ctx context.Context, d *Desk, params any) (any, error) {
 	return o.call(ctx, d, params)
+}
+
+// Action is an operation as MCP has it: an action of a tool.
+type Action struct{ Tool, Name string }
+
+// Actions are those of the operation.
+func (o *Operation) Actions() []Action {
+	var all []Action
+	if o.Tool == Nowhere {
+		return nil
+	}
+	for _, word := range strings.Fields(o.Tool) {
+		tool, action, _ := strings.Cut(word, ".")
+		all = append(all, Action{tool, action})
+	}
+	return all
 }
 
 // of makes a line of the table of a function.

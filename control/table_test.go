@@ -39,7 +39,11 @@ func TestTable(t *testing.T) {
 		}
 		once(names, o.Name)
 		once(routes, o.Method+" "+o.Path)
-		once(tools, o.Tool)
+		for _, a := range o.Actions() {
+			if once(tools, a.Tool+"."+a.Name); a.Tool == "" || a.Name == "" {
+				t.Errorf("%s: MCP has %q; want tool.action", o.Name, o.Tool)
+			}
+		}
 		once(commands, o.Command)
 		var params []string
 		for _, f := range reflect.VisibleFields(o.Params) {

@@ -48,7 +48,7 @@ type setTokenParams struct {
 func tokenOperations() []Operation {
 	return []Operation{
 		of(Operation{Name: "token.list", Doc: "List the tokens of an identity.", Danger: Read, Reveals: true,
-			Method: "GET", Path: "/tokens", Tool: "tokens_list", Command: "token list"},
+			Method: "GET", Path: "/tokens", Tool: "session.tokens", Command: "token list"},
 			func(_ context.Context, d *Desk, p *secretsParams) (*Page[Secret], error) {
 				who, err := d.whoRevealed(p.Identity, p.Reveal)
 				if err != nil {
@@ -61,7 +61,7 @@ func tokenOperations() []Operation {
 				return paged(secrets(values, p.Reveal), p.Paging, secretKey)
 			}),
 		of(Operation{Name: "token.set", Doc: "Give a token a value, such as one copied out of a browser. Sessions that use it count as new ones, of which nothing is known.", Danger: Change,
-			Method: "PUT", Path: "/tokens/{name}", Tool: "token_set", Command: "token set"},
+			Method: "PUT", Path: "/tokens/{name}", Tool: "session.set_token", Command: "token set"},
 			func(_ context.Context, d *Desk, p *setTokenParams) (*Done, error) {
 				who, err := d.who(p.Identity)
 				if err != nil {
@@ -73,7 +73,7 @@ func tokenOperations() []Operation {
 				return &Done{1, 1, "token " + p.Name + " is set for " + title(who)}, nil
 			}),
 		of(Operation{Name: "token.delete", Doc: "Take a token's value away. A session that uses it is recovered before its next request.", Danger: Destructive,
-			Method: "DELETE", Path: "/tokens/{name}", Tool: "token_delete", Command: "token delete"},
+			Method: "DELETE", Path: "/tokens/{name}", Tool: "session.delete_token", Command: "token delete"},
 			func(_ context.Context, d *Desk, p *tokenParams) (*Done, error) {
 				who, err := d.who(p.Identity)
 				if err != nil {
@@ -119,7 +119,7 @@ type setVariableParams struct {
 func variableOperations() []Operation {
 	return []Operation{
 		of(Operation{Name: "variable.list", Doc: "List the variables of an identity, global ones included.", Danger: Read, Reveals: true,
-			Method: "GET", Path: "/variables", Tool: "variables_list", Command: "variable list"},
+			Method: "GET", Path: "/variables", Tool: "variables.list", Command: "variable list"},
 			func(_ context.Context, d *Desk, p *variablesParams) (*Page[Secret], error) {
 				who, err := d.whoRevealed(p.Identity, p.Reveal)
 				if err != nil {
@@ -136,7 +136,7 @@ func variableOperations() []Operation {
 				return paged(secrets(values, p.Reveal), p.Paging, secretKey)
 			}),
 		of(Operation{Name: "variable.set", Doc: "Give a variable a value, until Holdfast ends; the configuration file stays as it is.", Danger: Change,
-			Method: "PUT", Path: "/variables/{name}", Tool: "variable_set", Command: "variable set"},
+			Method: "PUT", Path: "/variables/{name}", Tool: "variables.set", Command: "variable set"},
 			func(_ context.Context, d *Desk, p *setVariableParams) (*Done, error) {
 				_, err := d.changeVariable(&p.variableParams, &p.Value)
 				if err != nil {
@@ -145,7 +145,7 @@ func variableOperations() []Operation {
 				return &Done{1, 1, "variable " + p.Name + " is set"}, nil
 			}),
 		of(Operation{Name: "variable.delete", Doc: "Take a variable away, until Holdfast ends. A global one of the same name shows then.", Danger: Destructive,
-			Method: "DELETE", Path: "/variables/{name}", Tool: "variable_delete", Command: "variable delete"},
+			Method: "DELETE", Path: "/variables/{name}", Tool: "variables.delete", Command: "variable delete"},
 			func(_ context.Context, d *Desk, p *variableParams) (*Done, error) {
 				had, err := d.changeVariable(p, nil)
 				if err != nil {
