@@ -16,6 +16,9 @@ func caCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ca",
 		Short: "Show or export the certificate that browsers must trust",
+		Long: `Show or export the certificate that browsers must trust. It is made when it is
+first needed, in the home directory, with a key that never leaves it.`,
+		Example: "  holdfast ca show\n  holdfast ca export > holdfast.pem",
 	}
 	cmd.AddCommand(caShowCommand(), caExportCommand())
 	return cmd
@@ -34,9 +37,10 @@ func openCA(cmd *cobra.Command) (*ca.Authority, string, error) {
 func caShowCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "show",
-		Short: "Show where the certificate is, its fingerprint, and until when it is good",
-		Args:  usageArgs(cobra.NoArgs),
+		Use:     "show",
+		Short:   "Show where the certificate is, its fingerprint, and until when it is good",
+		Example: "  holdfast ca show\n  holdfast ca show --json",
+		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, path, err := openCA(cmd)
 			if err != nil {

@@ -22,8 +22,9 @@ const maxCookieFile = 64 << 20
 
 func cookieCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "cookie",
-		Short: "Show and convert files of cookies, and look at those of a running serve",
+		Use:     "cookie",
+		Short:   "Show and convert files of cookies, and look at those of a running serve",
+		Example: "  holdfast cookie show cookies.txt\n  holdfast cookie list --identity alice",
 	}
 	cmd.AddCommand(cookieListCommand(), cookieDeleteCommand(), cookieClearCommand(), cookieShowCommand(), cookieConvertCommand())
 	return cmd

@@ -76,8 +76,9 @@ func demoCommand() *cobra.Command {
 know nothing of sessions, and Holdfast between them. It ends after 15 seconds or
 on Ctrl-C, with the verdict. --plain does the same without Holdfast, with a token
 taken once at the start as a tester without it would.`,
-		Args: usageArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return demo(cmd, plain, asJSON) },
+		Example: "  holdfast demo\n  holdfast demo --plain",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return demo(cmd, plain, asJSON) },
 	}
 	cmd.Flags().BoolVar(&plain, "plain", false, "the same without Holdfast, for contrast")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON instead of the live line")

@@ -32,6 +32,7 @@ func flowCommand() *cobra.Command {
 		Long: `Look into the history that serve keeps in a project, also while it runs: list and
 search it in HTTPQL, show one flow, delete, export and import flows. The project is
 that of --project or --store, else default.db in the home directory.`,
+		Example: "  holdfast flow list --query 'resp.code.gte:500'\n  holdfast flow show 4711",
 	}
 	cmd.AddCommand(flowListCommand(), flowShowCommand(), flowDeleteCommand(), flowExportCommand(), flowImportCommand())
 	return cmd

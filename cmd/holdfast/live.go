@@ -144,7 +144,10 @@ func printSecret(w io.Writer, s *control.Secret) {
 }
 
 func tokenCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "token", Short: "Look at the tokens of a running serve, and set them"}
+	cmd := &cobra.Command{
+		Use: "token", Short: "Look at the tokens of a running serve, and set them",
+		Example: "  holdfast token list --identity alice\n  holdfast token set ACCESS eyJhbGciOi…",
+	}
 	name := func(p map[string]any, args []string) { p["name"] = args[0] }
 	cmd.AddCommand(
 		listing("list", "List the tokens of an identity", "token.list", "identity reveal", "TOKEN\tVALUE", printSecret),
@@ -155,7 +158,10 @@ func tokenCommand() *cobra.Command {
 }
 
 func variableCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "variable", Short: "Look at the variables of a running serve, and set them"}
+	cmd := &cobra.Command{
+		Use: "variable", Short: "Look at the variables of a running serve, and set them",
+		Example: "  holdfast variable list --global\n  holdfast variable set BASE https://shop.example --global",
+	}
 	name := func(p map[string]any, args []string) { p["name"] = args[0] }
 	cmd.AddCommand(
 		listing("list", "List the variables of an identity", "variable.list", "identity reveal global", "VARIABLE\tVALUE", printSecret),
@@ -166,7 +172,10 @@ func variableCommand() *cobra.Command {
 }
 
 func ruleCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "rule", Short: "Look at the rules of a running serve, and switch them"}
+	cmd := &cobra.Command{
+		Use: "rule", Short: "Look at the rules of a running serve, and switch them",
+		Example: "  holdfast rule list\n  holdfast rule disable shop",
+	}
 	name := func(p map[string]any, args []string) { p["name"] = args[0] }
 	cmd.AddCommand(
 		listing("list", "List the rules", "rule.list", "", "RULE\tENABLED\tPRIORITY\tRECOVERY\tTOKENS", func(w io.Writer, r *control.Rule) {
@@ -178,7 +187,10 @@ func ruleCommand() *cobra.Command {
 }
 
 func identityCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "identity", Short: "Look at the identities of a running serve"}
+	cmd := &cobra.Command{
+		Use: "identity", Short: "Look at the identities of a running serve",
+		Example: "  holdfast identity list --json",
+	}
 	cmd.AddCommand(listing("list", "List the identities", "identity.list", "", "IDENTITY\tSTATES\tTOKENS\tCOOKIES\tVARIABLES", func(w io.Writer, i *control.Identity) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", plain(i.Name), orDash(i.States), orDash(i.Tokens), i.Cookies, orDash(i.Variables))
 	}))

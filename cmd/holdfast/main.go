@@ -85,12 +85,11 @@ Point a browser, curl, ffuf, sqlmap, Burp or ZAP at it. It sees that the session
 died, gets a new one exactly once, puts the new tokens into every later request,
 and sends the request that hit the dead session again.
 
-  holdfast demo                                 see it work, in 15 seconds
-  holdfast serve -c shop.yaml                   proxy on 127.0.0.1:8080
-  holdfast run -c shop.yaml -- ffuf -u https://shop.example/FUZZ -w words.txt
-
 holdfast alone is holdfast serve. Exit codes: 0 done, 1 error, 2 usage,
 3 the session was lost.`,
+		Example: `  holdfast demo                                 see it work, in 15 seconds
+  holdfast serve -c shop.yaml                   proxy on 127.0.0.1:8080
+  holdfast run -c shop.yaml -- ffuf -u https://shop.example/FUZZ -w words.txt`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          usageArgs(cobra.NoArgs),
@@ -100,7 +99,9 @@ holdfast alone is holdfast serve. Exit codes: 0 done, 1 error, 2 usage,
 	root.PersistentFlags().String("home", "", "directory of the CA and of what survives a restart (default $HOLDFAST_HOME, or holdfast in $XDG_DATA_HOME)")
 	addProject(root)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(completionCommand(root), manCommand())
 	root.AddCommand(serve, runCommand(), checkCommand(), explainCommand(), testCommand(), traceCommand(), flowCommand(), demoCommand(), caCommand(), sessionCommand(), tokenCommand(), cookieCommand(), variableCommand(), ruleCommand(), identityCommand(), macroCommand(), learnCommand(), doctorCommand(), projectCommand(), versionCommand())
+	addCompletion(root)
 	return root
 }
 

@@ -21,6 +21,9 @@ func projectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "project",
 		Short: "Look at projects, and take them elsewhere as one file",
+		Long: `Look at projects, and take them elsewhere as one file. A project is what survives
+a restart: sessions, tokens, cookies, counts of failed logins, and the history.`,
+		Example: "  holdfast project list\n  holdfast project export shop.holdfast --project shop",
 	}
 	cmd.AddCommand(projectListCommand(), projectInfoCommand(), projectExportCommand(), projectImportCommand(), projectDeleteCommand())
 	return cmd

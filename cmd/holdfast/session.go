@@ -12,6 +12,9 @@ func sessionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "session",
 		Short: "Look at the sessions of a running serve, renew them, and unlock those whose logins were stopped",
+		Long: `Look at the sessions of a running serve, renew them, and unlock those whose logins
+were stopped after too many failures.`,
+		Example: "  holdfast session list\n  holdfast session refresh alice\n  holdfast session unlock alice",
 	}
 	cmd.AddCommand(sessionListCommand(), sessionRefreshCommand(), &cobra.Command{
 		Use:   "unlock [IDENTITY]",

@@ -14,7 +14,10 @@ func versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Say which Holdfast this is",
-		Args:  usageArgs(cobra.NoArgs),
+		Long: `Say which Holdfast this is: its version, or that of the commit that it was built
+from, the Go that built it, and the system that it was built for.`,
+		Example: "  holdfast version\n  holdfast version --json",
+		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := struct {
 				Version string `json:"version"`
