@@ -63,7 +63,7 @@ type Explained struct {
 func configOperations() []Operation {
 	return []Operation{
 		of(Operation{Name: "config.get", Doc: "Say what configuration this Holdfast was started with.", Danger: Read, Reveals: true,
-			Method: "GET", Path: "/config", Tool: "config.show", Command: Nowhere}, getConfig),
+			Method: "GET", Path: "/config", Tool: "config.show", Command: "config show"}, getConfig),
 		of(Operation{Name: "config.check", Doc: "Say what is wrong with a configuration, without using it. Files that it names are not opened, and the environment is not looked at.", Danger: Read,
 			Method: "POST", Path: "/config/check", Tool: "check.config", Command: "check"}, checkConfig),
 		of(Operation{Name: "explain", Doc: "Say what the rules would do to a request now, and what they make of an answer, without sending anything.", Danger: Read,

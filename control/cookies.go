@@ -73,6 +73,9 @@ type clearCookiesParams struct {
 	Domain string `json:"domain,omitempty" maxLength:"255" doc:"Only those of this domain and the hosts below it."`
 }
 
+// MaxCookieText bounds a file of cookies that is imported, in bytes.
+const MaxCookieText = 16 << 20
+
 type importCookiesParams struct {
 	OfSession
 	Text string `json:"text" maxLength:"16777216" doc:"A cookies.txt, or the JSON of an export."`
@@ -102,7 +105,7 @@ func cookieOperations() []Operation {
 		of(Operation{Name: "cookie.list", Doc: "List the cookies of an identity's jar, the oldest first.", Danger: Read, Foreign: true, Reveals: true,
 			Method: "GET", Path: "/cookies", Tool: "cookies.list", Command: "cookie list"}, listCookies),
 		of(Operation{Name: "cookie.get", Doc: "Show one cookie.", Danger: Read, Foreign: true, Reveals: true,
-			Method: "GET", Path: "/cookies/{id}", Tool: "cookies.get", Command: Nowhere},
+			Method: "GET", Path: "/cookies/{id}", Tool: "cookies.get", Command: "cookie get"},
 			func(_ context.Context, d *Desk, p *getCookieParams) (*Cookie, error) {
 				if err := d.mayReveal(p.Reveal); err != nil {
 					return nil, err
@@ -115,7 +118,7 @@ func cookieOperations() []Operation {
 				return &shown, nil
 			}),
 		of(Operation{Name: "cookie.set", Doc: "Put a cookie into an identity's jar; one of the same name, domain and path is replaced.", Danger: Change,
-			Method: "POST", Path: "/cookies", Tool: "cookies.set", Command: Nowhere}, setCookie),
+			Method: "POST", Path: "/cookies", Tool: "cookies.set", Command: "cookie set"}, setCookie),
 		of(Operation{Name: "cookie.delete", Doc: "Remove a cookie. Answers to earlier requests do not bring it back.", Danger: Destructive,
 			Method: "DELETE", Path: "/cookies/{id}", Tool: "cookies.delete", Command: "cookie delete"},
 			func(_ context.Context, d *Desk, p *cookieParams) (*Done, error) {
@@ -141,7 +144,7 @@ func cookieOperations() []Operation {
 				return &Done{1, n, fmt.Sprintf("%d cookies are gone", n)}, nil
 			}),
 		of(Operation{Name: "cookie.import", Doc: "Put the cookies of a file into an identity's jar.", Danger: Change,
-			Method: "POST", Path: "/cookies/import", Tool: "cookies.import", Command: Nowhere},
+			Method: "POST", Path: "/cookies/import", Tool: "cookies.import", Command: "cookie import"},
 			func(_ context.Context, d *Desk, p *importCookiesParams) (*Imported, error) {
 				j, err := d.jar(&p.OfSession)
 				if err != nil {
@@ -162,7 +165,7 @@ func cookieOperations() []Operation {
 				return out, nil
 			}),
 		of(Operation{Name: "cookie.export", Doc: "Write the cookies of an identity's jar as a file. They are secrets: Holdfast must have been started with --reveal-secrets.", Danger: Read, Reveals: true,
-			Method: "GET", Path: "/cookies/export", Tool: "cookies.export", Command: Nowhere}, exportCookies),
+			Method: "GET", Path: "/cookies/export", Tool: "cookies.export", Command: "cookie export"}, exportCookies),
 	}
 }
 

@@ -129,7 +129,7 @@ type nothing struct{}
 func statusOperations() []Operation {
 	return []Operation{
 		of(Operation{Name: "status", Doc: "Say what runs here, for how long, and what has happened so far.", Danger: Read,
-			Method: "GET", Path: "/status", Tool: "status.show", Command: Nowhere},
+			Method: "GET", Path: "/status", Tool: "status.show", Command: "status"},
 			func(_ context.Context, d *Desk, _ *nothing) (*Status, error) {
 				h := d.proxy
 				st := &Status{Version: 1, Name: "holdfast", Program: d.version, Uptime: h.Uptime().Round(time.Millisecond).Seconds(), Config: h.File().Name,
@@ -141,7 +141,7 @@ func statusOperations() []Operation {
 				return st, nil
 			}),
 		of(Operation{Name: "metrics.summary", Doc: "Count what has happened so far, as /metrics does for a monitoring system.", Danger: Read,
-			Method: "GET", Path: "/metrics/summary", Tool: "status.metrics", Command: Nowhere},
+			Method: "GET", Path: "/metrics/summary", Tool: "status.metrics", Command: "metrics"},
 			func(_ context.Context, d *Desk, _ *nothing) (*Summary, error) {
 				return &Summary{1, d.proxy.Totals(), d.proxy.Engine().Counts(), d.proxy.Connections(), d.trace.lost(), d.events.Listeners()}, nil
 			}),

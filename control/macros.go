@@ -57,7 +57,7 @@ func macroOperations() []Operation {
 				return d.runMacro(p, "macro.test", d.proxy.Engine().Try)
 			}),
 		of(Operation{Name: "macro.run", Doc: "Run a macro once with an identity's cookies, and keep what it brings as tokens.", Danger: Change, Foreign: true, Reveals: true, Runs: true,
-			Method: "POST", Path: "/macros/{name}/run", Tool: "macros.run_macro session.execute_macro", Command: Nowhere},
+			Method: "POST", Path: "/macros/{name}/run", Tool: "macros.run_macro session.execute_macro", Command: "macro run"},
 			func(_ context.Context, d *Desk, p *runMacroParams) (*Run, error) {
 				return d.runMacro(p, "macro.run", d.proxy.Engine().RunMacro)
 			}),

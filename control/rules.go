@@ -74,7 +74,7 @@ func ruleOperations() []Operation {
 				return paged(all, *p, func(r *Rule) string { return fmt.Sprintf("%09d", r.Order) })
 			}),
 		of(Operation{Name: "rule.get", Doc: "Show a rule.", Danger: Read,
-			Method: "GET", Path: "/rules/{name}", Tool: "rules.get", Command: Nowhere},
+			Method: "GET", Path: "/rules/{name}", Tool: "rules.get", Command: "rule show"},
 			func(_ context.Context, d *Desk, p *named) (*Rule, error) {
 				for i, r := range d.proxy.Rules() {
 					if r.Name == p.Name || r.ID != "" && r.ID == p.Name {

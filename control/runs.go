@@ -198,7 +198,7 @@ type cancelParams struct {
 func runOperations() []Operation {
 	return []Operation{
 		of(Operation{Name: "run.list", Doc: "List the runs of macros and refreshes: those under way, and the last ones that are over.", Danger: Read, Foreign: true,
-			Method: "GET", Path: "/runs", Tool: "macros.list_runs", Command: Nowhere},
+			Method: "GET", Path: "/runs", Tool: "macros.list_runs", Command: "runs list"},
 			func(_ context.Context, d *Desk, p *Paging) (*Page[Run], error) {
 				d.runs.mu.Lock()
 				defer d.runs.mu.Unlock()
@@ -210,7 +210,7 @@ func runOperations() []Operation {
 				return paged(all, *p, func(r *Run) string { return fmt.Sprintf("%020d", r.number) })
 			}),
 		of(Operation{Name: "run.get", Doc: "Show a run, now or when it is over.", Danger: Read, Foreign: true, Reveals: true,
-			Method: "GET", Path: "/runs/{id}", Tool: "macros.get_run", Command: Nowhere},
+			Method: "GET", Path: "/runs/{id}", Tool: "macros.get_run", Command: "runs show"},
 			func(ctx context.Context, d *Desk, p *runParams) (*Run, error) {
 				run, err := d.runs.find(p.ID)
 				if err != nil {
@@ -229,7 +229,7 @@ func runOperations() []Operation {
 				return d.runs.now(run), nil
 			}),
 		of(Operation{Name: "run.cancel", Doc: "End a run. Requests that were sent stay sent; a recovery that others wait for goes on.", Danger: Change, Foreign: true,
-			Method: "DELETE", Path: "/runs/{id}", Tool: "macros.cancel_run", Command: Nowhere},
+			Method: "DELETE", Path: "/runs/{id}", Tool: "macros.cancel_run", Command: "runs cancel"},
 			func(ctx context.Context, d *Desk, p *cancelParams) (*Run, error) {
 				run, err := d.runs.find(p.ID)
 				if err != nil {

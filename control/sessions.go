@@ -68,7 +68,7 @@ func sessionOperations() []Operation {
 				})
 			}),
 		of(Operation{Name: "session.get", Doc: "Show the sessions of one identity.", Danger: Read,
-			Method: "GET", Path: "/sessions/{identity}", Tool: "session.get", Command: Nowhere},
+			Method: "GET", Path: "/sessions/{identity}", Tool: "session.get", Command: "session status"},
 			func(_ context.Context, d *Desk, p *Whose) (*Sessions, error) {
 				who, err := d.who(p.Identity)
 				if err != nil {
@@ -113,7 +113,7 @@ func sessionOperations() []Operation {
 				return &Done{1, n, "unlocked"}, nil
 			}),
 		of(Operation{Name: "session.forget", Doc: "Drop the tokens and cookies of an identity, so that its next request logs in anew. The application hears nothing of it.", Danger: Destructive,
-			Method: "DELETE", Path: "/sessions/{identity}", Tool: "session.forget", Command: Nowhere},
+			Method: "DELETE", Path: "/sessions/{identity}", Tool: "session.forget", Command: "session forget"},
 			func(_ context.Context, d *Desk, p *Whose) (*Done, error) {
 				who, err := d.who(p.Identity)
 				if err != nil {

@@ -102,7 +102,7 @@ type Summary struct {
 func traceOperations() []Operation {
 	return []Operation{
 		of(Operation{Name: "trace.recent", Doc: fmt.Sprintf("List what was done to the last requests, and why, the newest first: of the last %d to which anything was done.", keptLines), Danger: Read, Foreign: true,
-			Method: "GET", Path: "/trace", Tool: "trace.recent", Command: Nowhere}, recent),
+			Method: "GET", Path: "/trace", Tool: "trace.recent", Command: "trace recent"}, recent),
 	}
 }
 

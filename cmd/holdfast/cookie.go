@@ -23,10 +23,10 @@ const maxCookieFile = 64 << 20
 func cookieCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "cookie",
-		Short:   "Show and convert files of cookies, and look at those of a running serve",
+		Short:   "Show and convert files of cookies, and look at and change those of a running serve",
 		Example: "  holdfast cookie show cookies.txt\n  holdfast cookie list --identity alice",
 	}
-	cmd.AddCommand(cookieListCommand(), cookieDeleteCommand(), cookieClearCommand(), cookieShowCommand(), cookieConvertCommand())
+	cmd.AddCommand(cookieListCommand(), cookieGetCommand(), cookieSetCommand(), cookieDeleteCommand(), cookieClearCommand(), cookieImportCommand(), cookieExportCommand(), cookieShowCommand(), cookieConvertCommand())
 	return cmd
 }
 

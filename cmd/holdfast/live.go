@@ -45,19 +45,7 @@ func live(use, short, example string, args cobra.PositionalArgs, takes string, d
 		Use: use, Short: short, Example: "  " + example, Args: usageArgs(args),
 		Long: short + ".\n\nIt asks the serve that runs with this home directory.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, err := home(cmd)
-			if err != nil {
-				return err
-			}
-			c, err := client.Open(dir)
-			if errors.Is(err, client.ErrNotServing) {
-				return fmt.Errorf("no holdfast serve runs with the home directory %s; start one: holdfast serve -c FILE, or name its directory with --home", dir)
-			}
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			return do(cmd, c, o, args)
+			return onServe(cmd, func(c *client.Client) error { return do(cmd, c, o, args) })
 		},
 	}
 	f := cmd.Flags()
@@ -76,6 +64,23 @@ func live(use, short, example string, args cobra.PositionalArgs, takes string, d
 		}
 	}
 	return cmd
+}
+
+// onServe asks the serve that runs with the home directory.
+func onServe(cmd *cobra.Command, do func(c *client.Client) error) error {
+	dir, err := home(cmd)
+	if err != nil {
+		return err
+	}
+	c, err := client.Open(dir)
+	if errors.Is(err, client.ErrNotServing) {
+		return fmt.Errorf("no holdfast serve runs with the home directory %s; start one: holdfast serve -c FILE, or name its directory with --home", dir)
+	}
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return do(c)
 }
 
 // allPages asks for all pages of a list.
@@ -181,9 +186,23 @@ func ruleCommand() *cobra.Command {
 		listing("list", "List the rules", "rule.list", "", "RULE\tENABLED\tPRIORITY\tRECOVERY\tTOKENS", func(w io.Writer, r *control.Rule) {
 			fmt.Fprintf(w, "%s\t%t\t%d\t%s\t%s\n", plain(r.Name), r.Enabled, r.Priority, orDash(r.Recovery), orDash(r.Tokens))
 		}),
+		live("show NAME", "Show a rule", "holdfast rule show shop", cobra.ExactArgs(1), "json", showRule),
 		doing("enable NAME", "Switch a rule on until serve ends", "holdfast rule enable shop", "rule.enable", "", cobra.ExactArgs(1), name),
 		doing("disable NAME", "Switch a rule off until serve ends", "holdfast rule disable shop", "rule.disable", "", cobra.ExactArgs(1), name))
 	return cmd
+}
+
+func showRule(cmd *cobra.Command, c *client.Client, o *liveOptions, args []string) error {
+	var r control.Rule
+	if err := c.Call(cmd.Context(), "rule.get", map[string]any{"name": args[0]}, &r); err != nil {
+		return err
+	}
+	if o.asJSON {
+		return printJSON(cmd, r)
+	}
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "rule      %s %s\nenabled   %t\npriority  %d\ndead when %s\nrecovery  %s\nconfirm   %s\nprobe     %s\ntokens    %s\nactions   %s\n", plain(r.Name), r.ID, r.Enabled, r.Priority,
+		or(r.Dead, "-"), orDash(r.Recovery), or(r.Confirm, "-"), or(r.Probe, "-"), orDash(r.Tokens), orDash(r.Actions))
+	return err
 }
 
 func identityCommand() *cobra.Command {
@@ -197,42 +216,20 @@ func identityCommand() *cobra.Command {
 	return cmd
 }
 
-func sessionListCommand() *cobra.Command {
-	return listing("list", "List the sessions with their state", "session.list", "identity", "IDENTITY\tSTATE\tGENERATION\tLAST LOGIN\tENDS\tRECOVERY\tRULES", func(w io.Writer, s *control.Session) {
-		name := plain(s.Identity)
-		if s.Session > 0 {
-			name = fmt.Sprintf("%s (%d of %d)", name, s.Session, s.Sessions)
-		}
-		login, ends := "-", "-"
-		if !s.LastLogin.IsZero() {
-			login = s.LastLogin.Local().Format("15:04:05")
-		}
-		if !s.Ends.IsZero() {
-			ends = s.Ends.Local().Format("15:04:05")
-		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", name, s.State, s.Generation, login, ends, orDash(s.Recovery), orDash(s.Rules))
-	})
-}
-
 func sessionRefreshCommand() *cobra.Command {
 	return live("refresh [IDENTITY]", "Make new sessions of an identity now; a login that fails counts for the lockout", "holdfast session refresh alice", cobra.MaximumNArgs(1), "json",
 		func(cmd *cobra.Command, c *client.Client, o *liveOptions, args []string) error {
-			var run control.Run
-			if err := c.Call(cmd.Context(), "session.refresh", map[string]any{"identity": strings.Join(append(args, "-")[:1], "")}, &run); err != nil {
+			run, err := finish(cmd, c, "session.refresh", map[string]any{"identity": whose(args)})
+			if err != nil {
 				return err
-			}
-			for run.State == control.RunGoing {
-				if err := c.Call(cmd.Context(), "run.get", map[string]any{"id": run.ID, "wait": 60}, &run); err != nil {
-					return err
-				}
 			}
 			if o.asJSON {
 				if err := printJSON(cmd, run); err != nil {
 					return err
 				}
 			}
-			if run.Error != nil {
-				return fmt.Errorf("%s; %s", run.Error.Detail, run.Error.Next)
+			if err := ended(run); err != nil {
+				return err
 			}
 			if !o.asJSON {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d sessions are new\n", run.State, len(run.Sessions))
@@ -241,26 +238,6 @@ func sessionRefreshCommand() *cobra.Command {
 		})
 }
 
-func cookieListCommand() *cobra.Command {
-	return listing("list", "List the cookies of an identity's jar", "cookie.list", "identity session reveal", "ID\tDOMAIN\tPATH\tNAME\tVALUE", func(w io.Writer, c *control.Cookie) {
-		value := fmt.Sprintf("(%d bytes)", c.Bytes)
-		if c.Value != nil {
-			value = plain(*c.Value)
-		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", c.ID, plain(c.Domain), plain(c.Path), plain(c.Name), value)
-	})
-}
-
-func cookieDeleteCommand() *cobra.Command {
-	return doing("delete ID", "Remove a cookie from an identity's jar", "holdfast cookie delete 12 --identity alice", "cookie.delete", "identity session", cobra.ExactArgs(1),
-		func(p map[string]any, args []string) { p["id"] = args[0] })
-}
-
-func cookieClearCommand() *cobra.Command {
-	return doing("clear [DOMAIN]", "Remove all cookies of an identity's jar, or those of a domain", "holdfast cookie clear shop.example --identity alice", "cookie.clear", "identity session", cobra.MaximumNArgs(1),
-		func(p map[string]any, args []string) {
-			if len(args) > 0 {
-				p["domain"] = args[0]
-			}
-		})
-}
+// whose is the identity that an argument names, or the one that speaks where
+// nobody is named.
+func whose(args []string) string { return append(args[:len(args):len(args)], "-")[0] }

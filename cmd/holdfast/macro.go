@@ -30,7 +30,7 @@ HAR of a browser or a proxy, Burp's saved items, a raw request, a curl command
 line, or what passes through Holdfast itself (macro record, serve --record).`,
 		Example: "  holdfast macro import login.har -o shop.yaml --prove\n  holdfast macro test -c shop.yaml login",
 	}
-	cmd.AddCommand(macroImportCommand(), macroRecordCommand(), macroAnalyseCommand(), macroTestCommand(), macroListCommand(), macroShowCommand())
+	cmd.AddCommand(macroImportCommand(), macroRecordCommand(), macroAnalyseCommand(), macroTestCommand(), macroRunCommand(), macroListCommand(), macroShowCommand())
 	return cmd
 }
 

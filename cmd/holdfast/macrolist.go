@@ -2,14 +2,13 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-proxy/holdfast/config"
+	"github.com/holdfast-proxy/holdfast/api/client"
 	"github.com/holdfast-proxy/holdfast/control"
 )
 
@@ -17,47 +16,86 @@ func macroListCommand() *cobra.Command {
 	var file string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "list -c FILE",
-		Short:   "List the macros of a configuration",
-		Example: "  holdfast macro list -c shop.yaml",
+		Use:     "list [-c FILE]",
+		Short:   "List the macros of a configuration, or of a running serve",
+		Example: "  holdfast macro list -c shop.yaml\n  holdfast macro list --json",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := loadMacros(cmd, file)
+			all, err := macrosOf(cmd, file)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				all := []control.Macro{}
-				for _, m := range f.Macros {
-					all = append(all, control.ShowMacro(m, false))
-				}
 				return printJSON(cmd, all)
 			}
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			fmt.Fprintln(t, "NAME\tSTEPS\tNEEDS\tBRINGS")
-			for _, m := range f.Macros {
-				fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", m.Name, len(m.Steps), orDash(m.Names()), orDash(m.Produces()))
+			for _, m := range all {
+				fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", m.Name, len(m.Steps), orDash(m.Needs), orDash(m.Produces))
 			}
 			return t.Flush()
 		},
 	}
-	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration `FILE` (default what a running serve has)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// macrosOf are the macros of a file, or of a running serve where none is named.
+func macrosOf(cmd *cobra.Command, file string) ([]control.Macro, error) {
+	all := []control.Macro{}
+	if file == "" {
+		err := onServe(cmd, func(c *client.Client) error {
+			page, err := allPages[control.Macro](cmd, c, "macro.list", map[string]any{})
+			if err == nil {
+				all = page.Items
+			}
+			return err
+		})
+		return all, err
+	}
+	f, err := load(cmd.ErrOrStderr(), file)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range f.Macros {
+		all = append(all, control.ShowMacro(m, false))
+	}
+	return all, nil
 }
 
 func macroShowCommand() *cobra.Command {
 	var file string
 	var asJSON, reveal bool
 	cmd := &cobra.Command{
-		Use:   "show -c FILE NAME",
+		Use:   "show [-c FILE] NAME",
 		Short: "Show a macro: what each step uses, takes and expects",
 		Long: `Show a macro: what each step uses, takes and expects. Requests are shown without
-their query, fields and body, where passwords may stand; --reveal shows them.`,
-		Example: "  holdfast macro show -c shop.yaml login",
+their query, fields and body, where passwords may stand; --reveal shows them.
+Without -c it is a macro of a running serve.`,
+		Example: "  holdfast macro show -c shop.yaml login\n  holdfast macro show login --json",
 		Args:    needs("the name of a macro", cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f, err := loadMacros(cmd, file)
+			show := func(l *control.Macro) error {
+				if asJSON {
+					return printJSON(cmd, l)
+				}
+				printMacro(cmd, l)
+				return nil
+			}
+			if file == "" {
+				return onServe(cmd, func(c *client.Client) error {
+					p, l := map[string]any{"name": args[0]}, control.Macro{}
+					if reveal {
+						p["reveal"] = true
+					}
+					if err := c.Call(cmd.Context(), "macro.get", p, &l); err != nil {
+						return err
+					}
+					return show(&l)
+				})
+			}
+			f, err := load(cmd.ErrOrStderr(), file)
 			if err != nil {
 				return err
 			}
@@ -66,26 +104,15 @@ their query, fields and body, where passwords may stand; --reveal shows them.`,
 					continue
 				}
 				l := control.ShowMacro(m, reveal)
-				if asJSON {
-					return printJSON(cmd, l)
-				}
-				printMacro(cmd, &l)
-				return nil
+				return show(&l)
 			}
 			return fmt.Errorf("there is no macro %q in %s", args[0], file)
 		},
 	}
-	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration `FILE` (default what a running serve has)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&reveal, "reveal", false, "show requests as they are written")
 	return cmd
-}
-
-func loadMacros(cmd *cobra.Command, file string) (*config.File, error) {
-	if file == "" {
-		return nil, usageError{errors.New(strings.TrimPrefix(cmd.CommandPath(), "holdfast ") + " needs -c FILE")}
-	}
-	return load(cmd.ErrOrStderr(), file)
 }
 
 func printJSON(cmd *cobra.Command, v any) error {

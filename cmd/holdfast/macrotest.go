@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-proxy/holdfast"
+	"github.com/holdfast-proxy/holdfast/api/client"
 	"github.com/holdfast-proxy/holdfast/control"
 	"github.com/holdfast-proxy/holdfast/convert"
 	"github.com/holdfast-proxy/holdfast/macro"
@@ -22,17 +23,22 @@ func macroTestCommand() *cobra.Command {
 	var inputs []string
 	var reveal bool
 	cmd := &cobra.Command{
-		Use:   "test -c FILE NAME",
+		Use:   "test [-c FILE] NAME",
 		Short: "Run a macro once and show what each step sent, got and took",
 		Long: `Run a macro once and show what each step sent, got and took from the answer.
 It is really sent, with a jar of its own; nothing of it is kept, and a failure
 does not count for the lockout. Only a one-time code is used up.
 
 Values of variables, tokens and cookies, and what looks like one, are shown as
-***; --reveal shows them. Exit code 1: a step failed.`,
-		Example: "  holdfast macro test -c shop.yaml login\n  holdfast macro test -c shop.yaml login --identity bob --input OTP=123456 --json",
+***; --reveal shows them. Exit code 1: a step failed.
+
+Without -c it is a macro of a running serve, and serve runs it.`,
+		Example: "  holdfast macro test -c shop.yaml login\n  holdfast macro test login\n  holdfast macro test -c shop.yaml login --identity bob --input OTP=123456 --json",
 		Args:    needs("the name of a macro", cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.file == "" {
+				return testOnServe(cmd, args[0], identity, inputs, o.asJSON, reveal)
+			}
 			result, c, err := o.try(cmd, args[0], identity, inputs)
 			steps, failed := outcomeOf(result, err)
 			if err != nil && failed == nil {
@@ -58,12 +64,40 @@ Values of variables, tokens and cookies, and what looks like one, are shown as
 	}
 	o.addWays(cmd)
 	f := cmd.Flags()
-	f.StringVarP(&o.file, "config", "c", "", "configuration file with the macro")
+	f.StringVarP(&o.file, "config", "c", "", "configuration `FILE` with the macro (default what a running serve has)")
 	f.StringVar(&identity, "identity", "", "`identity` that the macro runs for (default the one that requests speak for which name none)")
 	f.StringArrayVar(&inputs, "input", nil, "a value for an input of the macro, or for a variable, as `NAME=VALUE`; may be repeated")
 	f.BoolVar(&o.asJSON, "json", false, "print JSON")
 	f.BoolVar(&reveal, "reveal", false, "show values, passwords and tokens too")
 	return cmd
+}
+
+// testOnServe has a running serve try a macro of its own.
+func testOnServe(cmd *cobra.Command, name, identity string, inputs []string, asJSON, reveal bool) error {
+	given, err := assignments("--input", inputs)
+	if err != nil {
+		return err
+	}
+	return onServe(cmd, func(c *client.Client) error {
+		p := (&liveOptions{identity: identity, reveal: reveal}).params()
+		p["name"], p["inputs"] = name, given
+		run, err := finish(cmd, c, "macro.test", p)
+		if err != nil {
+			return err
+		}
+		if run.Report == nil {
+			return ended(run)
+		}
+		if asJSON {
+			err = printJSON(cmd, run.Report)
+		} else {
+			printReport(cmd.OutOrStdout(), run.Report)
+		}
+		if err == nil && run.Error != nil {
+			err = exitCode(exitError)
+		}
+		return err
+	})
 }
 
 // try runs a macro of the configuration.

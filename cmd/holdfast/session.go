@@ -11,12 +11,12 @@ import (
 func sessionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "session",
-		Short: "Look at the sessions of a running serve, renew them, and unlock those whose logins were stopped",
-		Long: `Look at the sessions of a running serve, renew them, and unlock those whose logins
-were stopped after too many failures.`,
-		Example: "  holdfast session list\n  holdfast session refresh alice\n  holdfast session unlock alice",
+		Short: "Look at the sessions of a running serve, renew and forget them, and unlock those whose logins were stopped",
+		Long: `Look at the sessions of a running serve, renew and forget them, and
+unlock those whose logins were stopped after too many failures.`,
+		Example: "  holdfast session list --follow\n  holdfast session refresh alice\n  holdfast session unlock alice",
 	}
-	cmd.AddCommand(sessionListCommand(), sessionRefreshCommand(), &cobra.Command{
+	cmd.AddCommand(sessionListCommand(), sessionStatusCommand(), sessionRefreshCommand(), sessionForgetCommand(), &cobra.Command{
 		Use:   "unlock [IDENTITY]",
 		Short: "Let an identity log in again after too many failed logins",
 		Long: `Let an identity log in again after too many failed logins. Correct the

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-proxy/holdfast"
+	"github.com/holdfast-proxy/holdfast/api/client"
 	"github.com/holdfast-proxy/holdfast/config"
 	"github.com/holdfast-proxy/holdfast/control"
 )
@@ -42,8 +43,11 @@ wrote with --trace instead. Without an ID that lists the requests, one a line; w
 the beginning of one's ID it tells what was done to that request, step by step: the rules that were for it, waits and logins,
 edits, answers that the client never saw. With -c it says as well why the other
 rules of that configuration were not for it, as far as a trace can tell: it holds
-no query, header or body. No value of a token is shown.`,
+no query, header or body. No value of a token is shown.
+
+With --follow and neither file nor ID it goes on with what a running serve does.`,
 		Example: `  holdfast trace 4711
+  holdfast trace --follow
   holdfast trace --file trace.jsonl
   holdfast trace --file trace.jsonl --follow --rule shop
   holdfast trace --file trace.jsonl -c shop.yaml 019aa7c2-7e31-7000-8011`,
@@ -56,19 +60,24 @@ no query, header or body. No value of a token is shown.`,
 			return readTrace(cmd, o, id)
 		},
 	}
+	cmd.AddCommand(traceRecentCommand())
 	f := cmd.Flags()
 	f.StringVar(&o.path, "file", "", "`file` that --trace of serve or run wrote; - is standard input")
 	f.StringVarP(&o.config, "config", "c", "", "configuration file: says why its other rules were not for the request")
 	f.StringVar(&o.rule, "rule", "", "only requests that the `rule` was for")
-	f.BoolVar(&o.follow, "follow", false, "go on as the file grows, until interrupted")
-	f.BoolVar(&o.asJSON, "json", false, "print the lines of the file that would be shown, as they are")
+	f.BoolVar(&o.follow, "follow", false, "go on as the file grows, or as requests end in a running serve, until interrupted")
+	f.BoolVar(&o.asJSON, "json", false, "print the lines that would be shown, as JSON, as they are")
 	return cmd
 }
 
 func readTrace(cmd *cobra.Command, o *traceOptions, id string) error {
 	switch {
+	case o.path == "" && id == "" && o.follow && o.config == "":
+		return onServe(cmd, func(c *client.Client) error {
+			return recentTrace(cmd, c, &recentOptions{rule: o.rule, limit: 20, asJSON: o.asJSON, follow: true})
+		})
 	case o.path == "" && (id == "" || o.follow || o.rule != ""):
-		return usageError{errors.New("trace needs the file: --file TRACE, or the ID of a flow of the history alone")}
+		return usageError{errors.New("trace needs the file: --file TRACE, or the ID of a flow of the history alone, or --follow alone for a running serve")}
 	case o.config != "" && id == "":
 		return usageError{errors.New("-c goes with the ID of a request")}
 	}
