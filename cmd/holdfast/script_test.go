@@ -21,6 +21,8 @@ import (
 //
 //	origin [-key value …]     start a testenv.Origin with TLS; its URL is in $ORIGIN, its CA in $ORIGIN_CA
 //	portal                    start a testenv.Portal; $PORTAL, $PORTAL_SSO, $PORTAL_CA
+//	portal-end                its sessions end
+//	example FILE [OLD NEW]…   copy a file of docs/examples; see examples_test.go
 //	origin-stat FIELD [MIN [MAX]]   the origin's counter is between MIN and MAX
 //	origin-do kill [NAME]|refuse|accept    change the origin
 //	origin-do later DURATION  sessions end that much earlier
@@ -43,7 +45,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"origin": startOrigin, "origin-stat": originStat, "origin-do": originDo, "words": words, "await": await,
-			"behind": behind, "portal": startPortal,
+			"behind": behind, "portal": startPortal, "portal-end": endPortal, "example": example,
 		},
 		UpdateScripts: *update,
 	})
@@ -101,6 +103,7 @@ func startPortal(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(p.Close)
 	path := ts.MkAbs("portal-ca.pem")
 	ts.Check(os.WriteFile(path, p.CAPEM(), 0o600))
+	portals.Store(ts.Getenv("WORK"), p)
 	ts.Setenv("PORTAL", p.URL)
 	ts.Setenv("PORTAL_SSO", p.SSO)
 	ts.Setenv("PORTAL_CA", path)

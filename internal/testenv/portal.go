@@ -8,6 +8,7 @@ import (
 	"html"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -99,6 +100,13 @@ func (p *PortalServer) CAPEM() []byte { return p.authority.RootPEM() }
 
 // Pool holds what CAPEM holds.
 func (p *PortalServer) Pool() *x509.CertPool { return p.authority.Pool() }
+
+// EndSessions has every session that there is be over.
+func (p *PortalServer) EndSessions() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.good, func(_, what string) bool { return what == "session" })
+}
 
 // Logins says how many logins at a path succeeded.
 func (p *PortalServer) Logins(path string) int {
