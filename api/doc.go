@@ -19,7 +19,8 @@
 //   - A request that a browser says comes from another origin (Origin,
 //     Sec-Fetch-Site) is refused. No answer carries a header that would allow it.
 //   - The token must be there (Authorization: Bearer), and is compared in
-//     constant time. An address that brings wrong ones too often has to wait.
+//     constant time. The right one always passes; an address that brings wrong
+//     ones too often is told so.
 //
 // Only loopback addresses are listened at, unless there is a token that a person
 // chose. The proxy itself is kept from these addresses by Holdfast.Shield.

@@ -37,3 +37,13 @@ func Conforms(operation string, answer []byte) ([]error, error) {
 	}
 	return nil, nil
 }
+
+// Endpoints are the patterns of all that a server answers.
+func (s *Server) Endpoints() ([]string, error) {
+	all, err := s.endpoints(nil)
+	patterns := make([]string, len(all))
+	for i := range all {
+		patterns[i] = all[i].pattern
+	}
+	return patterns, err
+}

@@ -85,19 +85,18 @@ func (g *guard) checkToken(r *http.Request) *Problem {
 	if len(lines) == 0 {
 		return refused("The request has no token.")
 	}
-	from := addressOf(r)
-	if wait := g.wrongs.wait(from, time.Now()); wait > 0 {
-		p := newProblem(http.StatusTooManyRequests, CodeTooMany, "Too many wrong tokens came from this address.", "Wait, then send the right one.")
-		p.Errors = []Fault{{"Retry-After", strconv.Itoa(int(wait.Seconds()) + 1)}}
-		return p
-	}
 	scheme, token, _ := strings.Cut(lines[0], " ")
 	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
-	if len(lines) > 1 || !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(sum[:], g.token[:]) != 1 {
-		g.wrongs.add(from, time.Now())
-		return refused("The token is not the right one.")
+	right := subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1
+	if len(lines) == 1 && strings.EqualFold(scheme, "Bearer") && right {
+		return nil // whatever others at the same address have tried: they cannot shut the owner out
 	}
-	return nil
+	if wait := g.wrongs.add(addressOf(r), time.Now()); wait > 0 {
+		p := newProblem(http.StatusTooManyRequests, CodeTooMany, "Too many wrong tokens came from this address.", "Send the right one.")
+		p.retryAfter = wait
+		return p
+	}
+	return refused("The token is not the right one.")
 }
 
 // addressOf is who asks: of IPv6 the network of 64 bits, which one has whole.
@@ -122,7 +121,10 @@ const (
 	maxAddresses = 1024        // that are remembered
 )
 
-// wrongs counts wrong tokens by address.
+// wrongs counts wrong tokens by address, so that who tries them is told to stop.
+// That is all it can do: the right one always passes, else whoever shares an
+// address with the owner could shut the owner out. What keeps guessers out is the
+// length of the token.
 type wrongs struct {
 	mu sync.Mutex
 	by map[netip.Addr]wrong
@@ -133,27 +135,22 @@ type wrong struct {
 	since time.Time
 }
 
-// wait is how long the address has to wait; 0: not at all.
-func (w *wrongs) wait(from netip.Addr, now time.Time) time.Duration {
+// add counts one of the address. It is how long wrong ones from there are many
+// still; 0: they are not.
+func (w *wrongs) add(from netip.Addr, now time.Time) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	had := w.by[from]
-	if left := wrongWindow - now.Sub(had.since); had.count >= maxWrong && left > 0 {
-		return left
-	}
-	return 0
-}
-
-func (w *wrongs) add(from netip.Addr, now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.by == nil || len(w.by) >= maxAddresses {
+	had, known := w.by[from]
+	if w.by == nil || !known && len(w.by) >= maxAddresses {
 		w.by = make(map[netip.Addr]wrong)
 	}
-	had := w.by[from]
 	if now.Sub(had.since) >= wrongWindow {
 		had = wrong{since: now}
 	}
+	if had.count >= maxWrong {
+		return wrongWindow - now.Sub(had.since)
+	}
 	had.count++
 	w.by[from] = had
+	return 0
 }

@@ -69,18 +69,28 @@ func TestWhoMayAsk(t *testing.T) {
 	}
 }
 
-// TestGuessing is a program that tries tokens.
+// TestGuessing is a program that tries tokens, on the machine of the owner.
 func TestGuessing(t *testing.T) {
 	w := newWorld(t, settings{})
-	var last *answer
-	for i := range 12 {
-		last = w.ask("GET", "/api/v1/status", "", "Authorization", fmt.Sprintf("Bearer guess-%d", i))
+	for i := range 25 {
+		a := w.ask("GET", "/api/v1/status", "", "Authorization", fmt.Sprintf("Bearer guess-%d", i))
+		switch {
+		case i < 10 && (a.status != 401 || a.code() != api.CodeToken):
+			t.Fatalf("guess %d is answered %d %s", i, a.status, a.body)
+		case i >= 10 && (a.status != 429 || a.code() != api.CodeTooMany || a.header.Get("Retry-After") == ""):
+			t.Fatalf("guess %d is answered %d %s", i, a.status, a.body)
+		}
+		if a := w.ask("GET", "/api/v1/status", ""); a.status != 200 {
+			t.Fatalf("behind %d guesses the owner is answered %d", i+1, a.status)
+		}
 	}
-	if last.status != 429 || last.code() != api.CodeTooMany || last.header.Get("Retry-After") == "" {
-		t.Fatalf("the twelfth guess is answered %d %s", last.status, last.body)
+	for _, almost := range []string{"Basic " + token, "Bearer " + token + "x", "Bearer " + token[:len(token)-1], "Bearer", token} {
+		if a := w.ask("GET", "/api/v1/status", "", "Authorization", almost); a.status != 429 {
+			t.Errorf("behind guesses %q is answered %d", almost, a.status)
+		}
 	}
-	if a := w.ask("GET", "/api/v1/status", ""); a.status != 429 {
-		t.Errorf("the right token behind many wrong ones is answered %d: it would tell a guesser", a.status)
+	if a := w.ask("GET", "/api/v1/status", "", "Authorization", ""); a.status != 401 {
+		t.Errorf("behind guesses no token is answered %d", a.status)
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/holdfast-proxy/holdfast/control"
 	"github.com/holdfast-proxy/holdfast/flow"
@@ -20,6 +22,8 @@ type Problem struct {
 	Detail string  `json:"detail" doc:"What happened, without secrets."`
 	Next   string  `json:"next,omitempty" doc:"What a person can do about it."`
 	Errors []Fault `json:"errors,omitempty" doc:"What is wrong with which parameter."`
+
+	retryAfter time.Duration // 0: not said
 }
 
 // Fault is one thing that is wrong with a request.
@@ -69,6 +73,9 @@ func (p *Problem) write(w http.ResponseWriter) {
 	raw, err := json.Marshal(p)
 	if err != nil { // only texts: cannot fail
 		raw = []byte(`{"status":500}`)
+	}
+	if p.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(p.retryAfter.Seconds())+1))
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.Status)

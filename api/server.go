@@ -130,28 +130,49 @@ func (s *Server) Serve(ctx context.Context, desk *control.Desk) error {
 // Close ends a Server that was never served.
 func (s *Server) Close() { s.listener.Close() }
 
-func (s *Server) handler(desk *control.Desk) (http.Handler, error) {
-	mux := http.NewServeMux()
-	table := control.Operations()
-	document, routes, err := project(table)
+// endpoint is something that is answered here. Whoever may ask for one is the
+// same for all: see guarded.
+type endpoint struct {
+	pattern string // of the mux: a method and a path
+	handler http.Handler
+}
+
+// endpoints is all that is answered, the one place where that stands.
+func (s *Server) endpoints(desk *control.Desk) ([]endpoint, error) {
+	document, routes, err := project(control.Operations())
 	if err != nil {
 		return nil, err
-	}
-	for i := range routes {
-		r := &routes[i]
-		mux.HandleFunc(r.op.Method+" "+prefix+r.op.Path, func(w http.ResponseWriter, req *http.Request) { r.serve(w, req, desk) })
 	}
 	raw, err := json.MarshalIndent(document, "", "  ")
 	if err != nil {
 		return nil, err
 	}
-	mux.HandleFunc("GET "+prefix+"/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+	var all []endpoint
+	add := func(pattern string, handler http.HandlerFunc) { all = append(all, endpoint{pattern, handler}) }
+	for i := range routes {
+		r := &routes[i]
+		add(r.op.Method+" "+prefix+r.op.Path, func(w http.ResponseWriter, req *http.Request) { r.serve(w, req, desk) })
+	}
+	add("GET "+prefix+"/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/vnd.oai.openapi+json;version=3.1")
 		w.Write(append(raw, '\n'))
 	})
-	mux.HandleFunc("GET "+prefix+"/events", func(w http.ResponseWriter, req *http.Request) { stream(w, req, desk) })
+	add("GET "+prefix+"/events", func(w http.ResponseWriter, req *http.Request) { stream(w, req, desk) })
 	if s.config.Metrics != nil {
-		mux.Handle("GET "+metricsPath, promhttp.HandlerFor(s.config.Metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: writeTimeout}))
+		handler := promhttp.HandlerFor(s.config.Metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: writeTimeout})
+		add("GET "+metricsPath, handler.ServeHTTP)
+	}
+	return all, nil
+}
+
+func (s *Server) handler(desk *control.Desk) (http.Handler, error) {
+	all, err := s.endpoints(desk)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	for _, e := range all {
+		mux.Handle(e.pattern, e.handler)
 	}
 	return s.guarded(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if fallback, pattern := mux.Handler(req); pattern == "" {
@@ -200,11 +221,8 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(callTimeout + writeTimeout))
 		if p := s.guard.check(r); p != nil {
-			switch p.Status {
-			case http.StatusUnauthorized:
+			if p.Status == http.StatusUnauthorized {
 				h.Set("WWW-Authenticate", `Bearer realm="holdfast"`)
-			case http.StatusTooManyRequests:
-				h.Set("Retry-After", p.Errors[0].What)
 			}
 			h.Set("Connection", "close")
 			p.write(w)
