@@ -26,14 +26,14 @@ const (
 )
 
 // actionTables are the mappings of actions with their keys.
-func actionTables() map[string][]string {
-	return map[string][]string{
-		tableAction: rule.ActionNames(), tableUseCookies: fieldNames(useCookiesFields()), tableSetParam: fieldNames(setParamFields()),
-		tableSetHeader: fieldNames(setHeaderFields()), tableSession: fieldNames(sessionFields()), tableAsker: fieldNames(askerFields()),
-		tableMatch: fieldNames(matchFields()), tableInvalid: fieldNames(invalidFields()), tableRunMacro: fieldNames(runMacroFields()),
-		tablePostMacro: fieldNames(postMacroFields()), tableBrowser: fieldNames(browserFields()), tableScript: fieldNames(scriptFields()),
-		tableCode: fieldNames(codeFields()), tableScriptLimits: fieldNames(scriptLimitFields()),
-		tablePick: fieldNames(pickFields()), tableTrigger: fieldNames(triggerFields()), tableTriggerHeader: fieldNames(triggerHeaderFields()),
+func actionTables() map[string][]formatKey {
+	return map[string][]formatKey{
+		tableAction: keysNamed(rule.ActionNames()), tableUseCookies: keysOf(useCookiesFields()), tableSetParam: keysOf(setParamFields()),
+		tableSetHeader: keysOf(setHeaderFields()), tableSession: keysOf(sessionFields()), tableAsker: keysOf(askerFields()),
+		tableMatch: keysOf(matchFields()), tableInvalid: keysOf(invalidFields()), tableRunMacro: keysOf(runMacroFields()),
+		tablePostMacro: keysOf(postMacroFields()), tableBrowser: keysOf(browserFields()), tableScript: keysOf(scriptFields()),
+		tableCode: keysOf(codeFields()), tableScriptLimits: keysOf(scriptLimitFields()),
+		tablePick: keysOf(pickFields()), tableTrigger: keysOf(triggerFields()), tableTriggerHeader: keysOf(triggerHeaderFields()),
 	}
 }
 

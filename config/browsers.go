@@ -21,11 +21,11 @@ const (
 	tableStored        = "a value in storage"
 )
 
-func browserTables() map[string][]string {
-	return map[string][]string{
-		tableBrowserLogin: fieldNames(browserLoginFields()), tableBrowserAction: macro.BrowserActions(),
-		tableBrowserField: fieldNames(browserFieldFields()), tableBrowserMark: fieldNames(markFields()),
-		tableProgram: fieldNames(programFields()), tableBrowserTake: fieldNames(takeFields()), tableStored: fieldNames(storedFields()),
+func browserTables() map[string][]formatKey {
+	return map[string][]formatKey{
+		tableBrowserLogin: keysOf(browserLoginFields()), tableBrowserAction: keysNamed(macro.BrowserActions()),
+		tableBrowserField: keysOf(browserFieldFields()), tableBrowserMark: keysOf(markFields()),
+		tableProgram: keysOf(programFields()), tableBrowserTake: keysOf(takeFields()), tableStored: keysOf(storedFields()),
 	}
 }
 

@@ -131,6 +131,29 @@ func fieldNames[T any](fields []field[T]) []string {
 	return names
 }
 
+// formatKey is a key of the format, for what asks about the format itself.
+type formatKey struct {
+	name string
+	need string                     // as of a field
+	read func(*decoder, *yaml.Node) // into something that is thrown away; nil: its name is all that is known
+}
+
+func keysOf[T any](fields []field[T]) []formatKey {
+	keys := make([]formatKey, len(fields))
+	for i, f := range fields {
+		keys[i] = formatKey{f.name, f.need, func(d *decoder, n *yaml.Node) { f.read(d, n, new(T)) }}
+	}
+	return keys
+}
+
+func keysNamed(names []string) []formatKey {
+	keys := make([]formatKey, len(names))
+	for i, name := range names {
+		keys[i].name = name
+	}
+	return keys
+}
+
 // keyName is a key as messages say it.
 func keyName(key string) string {
 	if !keyLike(key) {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/holdfast-proxy/holdfast/config"
 )
 
@@ -65,6 +67,65 @@ func TestManualNamesEveryKey(t *testing.T) {
 		if !strings.Contains(string(page), "`"+word+"`") {
 			t.Errorf("%s: %q is not described", manual, word)
 		}
+	}
+}
+
+// docs/keys.md is what the decoder says of itself; -update writes it.
+func TestReferenceIsWhatIsRead(t *testing.T) {
+	const path = "../docs/keys.md"
+	page, err := os.ReadFile(manual)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, untitled := config.WriteReference(string(page))
+	for _, name := range untitled {
+		t.Errorf("%q has no line in titles: say under which heading of %s it is described", name, manual)
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s is not what the decoder reads; run this test with -update, and read what changes (-want +got):\n%s", path, diff)
+	}
+}
+
+// A key that a table of the manual describes is one that the decoder reads.
+func TestManualNamesNoOtherKey(t *testing.T) {
+	page, err := os.ReadFile(manual)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, keys := range config.Tables() {
+		for _, key := range keys {
+			known[key] = true
+		}
+	}
+	rows, table := 0, false
+	for i, line := range strings.Split(string(page), "\n") {
+		switch {
+		case strings.HasPrefix(line, "| key"):
+			table = true
+		case !strings.HasPrefix(line, "|"):
+			table = false
+		case table:
+			first, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " | ")
+			for _, m := range regexp.MustCompile("`([a-z0-9_]+)`").FindAllStringSubmatch(first, -1) {
+				rows++
+				if !known[m[1]] {
+					t.Errorf("%s:%d: there is no key %s", manual, i+1, m[1])
+				}
+			}
+		}
+	}
+	if rows < 200 {
+		t.Errorf("%d keys were found in the tables; were they read?", rows)
 	}
 }
 

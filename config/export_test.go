@@ -8,7 +8,15 @@ import (
 )
 
 // Tables lists every mapping of the format with its keys.
-func Tables() map[string][]string { return tables() }
+func Tables() map[string][]string {
+	all := map[string][]string{}
+	for table, keys := range tables() {
+		for _, key := range keys {
+			all[table] = append(all[table], key.name)
+		}
+	}
+	return all
+}
 
 // Words lists the words that keys can be set to.
 func Words() []string {

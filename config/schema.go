@@ -43,25 +43,25 @@ const (
 )
 
 // tables lists every mapping of the format with its keys.
-func tables() map[string][]string {
+func tables() map[string][]formatKey {
 	all := wayTables()
 	maps.Copy(all, actionTables())
 	maps.Copy(all, browserTables())
-	maps.Copy(all, map[string][]string{
-		tableFile: fieldNames(fileFields()), tableIdentity: fieldNames(identityFields()),
-		tableOAuth: fieldNames(oauthFields()), tableRepeat: fieldNames(repeatFields()), tableAuth: fieldNames(authFields()), tableIdentityAuth: fieldNames(identityAuthFields()), tableExec: fieldNames(execFields()), tablePrompt: fieldNames(promptFields()), tableRedirects: fieldNames(redirectsFields()),
-		tableMacro: fieldNames(macroFields()), tableStep: fieldNames(stepFields()),
-		tableExtraction: fieldNames(extractionFields()), tableSource: fieldNames(sourceFields()),
-		tableTarget: fieldNames(targetFields()), tableRule: fieldNames(ruleFields()),
-		tableScope: fieldNames(scopeFields()), tableProject: fieldNames(projectFields()), tableURLs: fieldNames(urlsFields()),
-		tableValidation: fieldNames(validationFields()),
-		tableCheck:      fieldNames(checkFields()), tableHeader: fieldNames(headerFields()),
-		tableConfirm: fieldNames(confirmFields()), tableProbe: fieldNames(probeFields()), tableProactive: fieldNames(proactiveFields()),
-		tableUpdate: fieldNames(updateFields()),
-		tablePreset: fieldNames(presetFields()), tableLockout: fieldNames(lockoutFields()),
-		tableLimits: fieldNames(limitsFields()), tableListener: fieldNames(listenerFields()),
-		tableJar: fieldNames(jarFields()), tableHistory: fieldNames(historyFields()),
-		tableAnonymous: fieldNames(anonymousFields()),
+	maps.Copy(all, map[string][]formatKey{
+		tableFile: keysOf(fileFields()), tableIdentity: keysOf(identityFields()),
+		tableOAuth: keysOf(oauthFields()), tableRepeat: keysOf(repeatFields()), tableAuth: keysOf(authFields()), tableIdentityAuth: keysOf(identityAuthFields()), tableExec: keysOf(execFields()), tablePrompt: keysOf(promptFields()), tableRedirects: keysOf(redirectsFields()),
+		tableMacro: keysOf(macroFields()), tableStep: keysOf(stepFields()),
+		tableExtraction: keysOf(extractionFields()), tableSource: keysOf(sourceFields()),
+		tableTarget: keysOf(targetFields()), tableRule: keysOf(ruleFields()),
+		tableScope: keysOf(scopeFields()), tableProject: keysOf(projectFields()), tableURLs: keysOf(urlsFields()),
+		tableValidation: keysOf(validationFields()),
+		tableCheck:      keysOf(checkFields()), tableHeader: keysOf(headerFields()),
+		tableConfirm: keysOf(confirmFields()), tableProbe: keysOf(probeFields()), tableProactive: keysOf(proactiveFields()),
+		tableUpdate: keysOf(updateFields()),
+		tablePreset: keysOf(presetFields()), tableLockout: keysOf(lockoutFields()),
+		tableLimits: keysOf(limitsFields()), tableListener: keysOf(listenerFields()),
+		tableJar: keysOf(jarFields()), tableHistory: keysOf(historyFields()),
+		tableAnonymous: keysOf(anonymousFields()),
 	})
 	return all
 }

@@ -47,7 +47,7 @@ func knownKeys() map[string]bool {
 	known := make(map[string]bool)
 	for _, keys := range tables() {
 		for _, key := range keys {
-			known[key] = !slices.Contains([]string{"variables", "identities", "proxy", "password", "proxy_password"}, key)
+			known[key.name] = !slices.Contains([]string{"variables", "identities", "proxy", "password", "proxy_password"}, key.name)
 		}
 	}
 	return known

@@ -119,11 +119,11 @@ const (
 )
 
 // wayTables are the tables of what this file reads.
-func wayTables() map[string][]string {
-	return map[string][]string{
-		tableProxyFor: fieldNames(proxyFields()), tableName: fieldNames(nameFields()), tableOrigin: fieldNames(originFields()),
-		tableCertificate: fieldNames(certificateFields()), tableTimeouts: fieldNames(timeoutFields()),
-		tableThrottle: fieldNames(throttleFields()),
+func wayTables() map[string][]formatKey {
+	return map[string][]formatKey{
+		tableProxyFor: keysOf(proxyFields()), tableName: keysOf(nameFields()), tableOrigin: keysOf(originFields()),
+		tableCertificate: keysOf(certificateFields()), tableTimeouts: keysOf(timeoutFields()),
+		tableThrottle: keysOf(throttleFields()),
 	}
 }
 
