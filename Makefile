@@ -5,7 +5,7 @@
 GO     ?= go
 TESTS  ?= ./...
 
-.PHONY: build test tools vet fuzz bench bench-store clean
+.PHONY: build test tools vet fuzz bench bench-store release-files release-check sbom clean
 
 build:
 	$(GO) build -o bin/holdfast ./cmd/holdfast
@@ -44,5 +44,25 @@ FLOWS ?= 1000000
 bench-store:
 	HOLDFAST_FLOWS=$(FLOWS) $(GO) test -run '^$$' -bench '^BenchmarkFlows$$' -benchtime 1x -timeout 2h ./store
 
+# What the archives of a release hold besides the program: manual pages, and
+# scripts of the shells.
+release-files:
+	$(GO) run ./cmd/holdfast man build/man
+	mkdir -p build/completion
+	$(GO) run ./cmd/holdfast completion bash > build/completion/holdfast.bash
+	$(GO) run ./cmd/holdfast completion zsh > build/completion/_holdfast
+	$(GO) run ./cmd/holdfast completion fish > build/completion/holdfast.fish
+	$(GO) run ./cmd/holdfast completion powershell > build/completion/holdfast.ps1
+
+# The last commit, built twice for each system of a release, at two places with
+# two build caches: the bytes must be the same. TARGETS limits it.
+release-check:
+	GO='$(GO)' .ci/release-check $(TARGETS)
+
+# What is in the program, as CycloneDX, from what Go wrote into it.
+sbom: build
+	mkdir -p build
+	GO='$(GO)' .ci/sbom bin/holdfast > build/holdfast.cdx.json
+
 clean:
-	rm -rf bin
+	rm -rf bin build dist
