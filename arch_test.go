@@ -58,7 +58,7 @@ var drawing = map[string]stratum{
 	"internal/testenv": {"wire ca", false, "an origin for tests and for the demonstration; it must not know Holdfast"},
 	".":                {"wire jar ca flow rule macro convert config proxy session store upstream browser", false, "puts the parts together; what it records has the form of convert"},
 	"learn":            {". jar flow httpql macro macro/derive convert config rule session wire", false, "asks an application, and has a Holdfast prove what was learnt"},
-	"control":          {". httpql jar flow macro rule config session store wire", false, "what can be done to a running Holdfast, as one table; it asks the top, the engine, the jars, and the history by conditions"},
+	"control":          {". learn httpql jar flow macro macro/derive convert rule config session store wire", false, "what can be done to a running Holdfast, as one table; it asks the top, the engine, the jars, and the history by conditions, and has flows of the history become macros and configurations"},
 	"api":              {". control flow session", false, "the table by HTTP; it knows errors of flows, and counts flows and changes of sessions"},
 	"api/client":       {"control", false, "asks by HTTP, with the table's types"},
 	"cmd/holdfast":     {". learn control api api/client jar ca flow macro macro/derive convert config httpql proxy session store store/archive internal/testenv wire", false, "flags and words; kinds of listeners and patterns of hosts are flags, files of cookies and recordings arguments, and a macro's messages are shown"},

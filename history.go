@@ -22,10 +22,11 @@ const (
 type historian struct {
 	out     *store.History
 	maxBody int64 // 0: heads alone
+	watches *watches
 }
 
 // newHistorian begins the history that a configuration wants.
-func newHistorian(c Config) (*historian, error) {
+func newHistorian(c Config, w *watches) (*historian, error) {
 	mode := c.History
 	if mode == "" {
 		mode = c.File.History.Mode
@@ -41,7 +42,7 @@ func newHistorian(c Config) (*historian, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &historian{out: out}
+	h := &historian{out: out, watches: w}
 	if mode == HistoryFull {
 		h.maxBody = out.MaxBody()
 	}
@@ -97,7 +98,7 @@ func (h *historian) said(p *passing, m *flow.Message) {
 // record takes what a flow came to.
 func (h *historian) record(p *passing, f *flow.Flow) {
 	x := &store.Exchange{Flow: f, Rules: session.Applied(f), State: session.StateOf(f), Messages: p.messages, MessagesMissed: p.missed,
-		Received: p.received.take(), Response: p.answered.take()}
+		Received: p.received.take(), Response: p.answered.take(), Kept: h.watches.kept(f.ID)}
 	held := p.held
 	for _, b := range []*store.Body{x.Received, x.Response} {
 		if b != nil {

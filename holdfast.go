@@ -115,6 +115,7 @@ type Holdfast struct {
 	ids       *flow.IDs
 	record    *recorder
 	history   *historian
+	watches   watches
 	rules     ruleList
 	began     time.Time
 	closed    sync.Once
@@ -172,7 +173,7 @@ func newCore(c Config) (*Holdfast, error) {
 		Ways: ways(c.File.Ways, c.Upstream), Limits: poolLimits(c.File)})
 	h.throttle = throttle(c.File.Ways.Throttle)
 	var err error
-	if h.history, err = newHistorian(c); err == nil {
+	if h.history, err = newHistorian(c, &h.watches); err == nil {
 		h.engine, err = h.newEngine()
 	}
 	if err != nil {
@@ -215,6 +216,7 @@ func (h *Holdfast) pipeline() flow.Handler {
 		h.engine.Direct,       // what the client says about this one request, taken out of it
 		h.identify,            // who speaks, where the client did not say
 		h.config.Record.stage, // what the client did, where that is recorded
+		h.watches.stage,       // and which flows there were, where somebody watches
 		h.engine.Stage,        // the rules: recover, inject, judge, send again
 	}
 	handler := h.sending()

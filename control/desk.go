@@ -20,7 +20,9 @@ type Desk struct {
 	trace   *Trace
 	events  *Events
 	runs    *runs
-	store   *store.Store
+
+	recordings recordings
+	store      *store.Store
 }
 
 // Setup is what a Desk is made of.

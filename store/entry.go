@@ -21,12 +21,25 @@ type entry struct {
 	clear   []any // the columns behind id, without node and content
 	content encoder
 	node    string
+	kept    func(row int64) // nil: nobody listens
 
 	// Of the writer's, from here on.
 	id     int64 // 0: not given yet
 	block  *block
 	sealed []byte
 	bodies []bodyRow
+	there  bool // in the database
+}
+
+// tell says in which row the flow is.
+func (e *entry) tell() {
+	switch {
+	case e.kept == nil:
+	case e.there:
+		e.kept(e.id)
+	default:
+		e.kept(0)
+	}
 }
 
 // bodyRow is a body that is kept once.
@@ -38,7 +51,7 @@ type bodyRow struct {
 
 // newEntry copies what the history needs of a flow. bare leaves the bodies out.
 func newEntry(x *Exchange, most int64, bare bool) *entry {
-	kept, e := *x, new(entry)
+	kept, e := *x, &entry{kept: x.Kept}
 	for _, b := range []**Body{&kept.Received, &kept.Sent, &kept.Response} {
 		if *b == nil {
 			continue

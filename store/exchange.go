@@ -34,6 +34,10 @@ type Exchange struct {
 	// were than are kept.
 	Messages       []Message
 	MessagesMissed int64
+	// Kept hears once in which row the flow is: 0 says that it is in none, since
+	// the disk did not follow. It must be quick, and any goroutine calls it, also
+	// from within Record. nil: nobody listens.
+	Kept func(row int64)
 
 	tunnel bool // it had become one when it was stored
 }

@@ -145,6 +145,7 @@ func (h *History) Record(x *Exchange, held int64) {
 		e.missing = true
 		if !h.Hold(e.held) {
 			h.drop(1)
+			e.tell()
 			return
 		}
 	}
@@ -152,18 +153,26 @@ func (h *History) Record(x *Exchange, held int64) {
 	if e.missing {
 		h.missing.Add(1)
 	}
+	if !h.queue(e) {
+		e.tell()
+	}
+}
+
+// queue has a flow wait for the disk, where there is room for it.
+func (h *History) queue(e *entry) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.closed {
 		select {
 		case h.entries <- e:
 			h.waiting.Add(1)
-			return
+			return true
 		default:
 		}
 	}
 	h.Free(e.held)
 	h.dropLocked(1)
+	return false
 }
 
 func (h *History) drop(n int) {
@@ -315,13 +324,14 @@ func (h *History) write(group []*entry) {
 		h.waiting.Add(-int64(len(group)))
 		for _, e := range group {
 			h.Free(e.held)
+			e.tell()
 		}
 		h.caughtUp()
 	}()
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		err := h.commit(h.ctx, group)
 		if err == nil {
-			h.written.Add(uint64(len(group)))
+			h.wrote(group)
 			h.works()
 			return
 		}
@@ -343,6 +353,14 @@ func (h *History) write(group []*entry) {
 	}
 }
 
+// wrote notes flows that are in the database.
+func (h *History) wrote(group []*entry) {
+	h.written.Add(uint64(len(group)))
+	for _, e := range group {
+		e.there = true
+	}
+}
+
 // singly finds the flow that the database does not take.
 func (h *History) singly(group []*entry, err error) {
 	if len(group) == 1 {
@@ -354,7 +372,7 @@ func (h *History) singly(group []*entry, err error) {
 		err := h.commit(h.ctx, group[i:i+1])
 		switch {
 		case err == nil:
-			h.written.Add(1)
+			h.wrote(group[i : i+1])
 		case h.s.dialect.odd(err):
 			h.singly(group[i:i+1], err)
 		default:

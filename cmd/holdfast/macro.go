@@ -125,7 +125,9 @@ no older cookie is sent; then press Ctrl-C.
 --record keeps the recording as well. Everything else is as for macro import.
 
 With --browser URL a window opens at that page, and what is done in it (not what
-is sent) is written down as a login in a browser: log in, and close the window.`,
+is sent) is written down as a login in a browser: log in, and close the window.
+
+start, stop, status and list record in a serve that runs already.`,
 		Example: "  holdfast macro record -o shop.yaml --prove\n  holdfast macro record -o shop.yaml --record login.har --record-tool browser --listen browser=127.0.0.1:8085\n  holdfast macro record -o shop.yaml --browser https://shop.example/login",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -149,6 +151,7 @@ is sent) is written down as a login in a browser: log in, and close the window.`
 		},
 	}
 	cmd.Flags().StringVar(&address, "browser", "", "`URL` of a login page: record what a person does in a window, for browsers:")
+	cmd.AddCommand(recordingCommands()...)
 	o.options.add(cmd)
 	o.entry.add(cmd)
 	o.record.add(cmd)
