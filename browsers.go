@@ -53,33 +53,32 @@ func browserProblems(file *config.File, c browser.Config) (problems []string) {
 
 // newBrowser prepares for logins in a browser. That there is none is told at
 // once, and again where it is needed.
-func (h *Holdfast) newBrowser() {
+func (h *Holdfast) newBrowser(file *config.File) *browser.Runner {
 	c := h.config.Browser
 	if c.Path == "" {
-		c.Path = h.config.File.Browser.Path
+		c.Path = file.Browser.Path
 	}
 	if c.AtOnce == 0 {
-		c.AtOnce = h.config.File.Browser.AtOnce
+		c.AtOnce = file.Browser.AtOnce
 	}
 	c.SPKI, c.Home = h.ca.SPKI(), h.config.Home
-	h.browser = browser.New(c)
-	if h.config.Warn == nil {
-		return
+	if h.config.Warn != nil {
+		for _, problem := range browserProblems(file, c) {
+			h.config.Warn(problem)
+		}
 	}
-	for _, problem := range browserProblems(h.config.File, c) {
-		h.config.Warn(problem)
-	}
+	return browser.New(c)
 }
 
 // browse makes a login in a browser, whose traffic comes back to us: by a
 // listener of its own, past the rules, and through l.
-func (h *Holdfast) browse(ctx context.Context, l *session.Login) error {
-	address, end, err := h.serveBrowser(ctx, l.Identity, l.Stage(h.sending()))
+func (h *Holdfast) browse(ctx context.Context, e *edition, l *session.Login) error {
+	address, end, err := h.serveBrowser(ctx, l.Identity, l.Stage(e.sending()))
 	if err != nil {
 		return err
 	}
 	defer end()
-	return h.browser.Login(ctx, &browser.Login{Name: l.Name, How: l.How, Identity: l.Identity, Rules: l.Rules, URL: l.URL, Proxy: address,
+	return e.browser.Login(ctx, &browser.Login{Name: l.Name, How: l.How, Identity: l.Identity, Rules: l.Rules, URL: l.URL, Proxy: address,
 		Lookup: l.Lookup, Code: l.Code, Has: l.Has, Lacks: l.Lacks, Put: l.Put, PutCookie: l.PutCookie, Tell: l.Tell})
 }
 
@@ -109,12 +108,12 @@ func (h *Holdfast) serveBrowser(ctx context.Context, identity string, handler fl
 // there until they close it, ctx ends, or done is closed. The window's traffic
 // comes by a port of its own, past the rules; Config.Record keeps it.
 func (h *Holdfast) RecordBrowser(ctx context.Context, address string, done <-chan struct{}) (*browser.Recording, error) {
-	at, end, err := h.serveBrowser(ctx, "", h.config.Record.stage(h.sending()))
+	at, end, err := h.serveBrowser(ctx, "", h.config.Record.stage(h.holds.Load().sending()))
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	return h.browser.Record(ctx, address, at, done)
+	return h.holds.Load().browser.Record(ctx, address, at, done)
 }
 
 // noBrowser stands for the browser of an engine that sends nothing.

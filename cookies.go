@@ -31,7 +31,7 @@ func importCookies(identities []session.Identity, identity string, cookies []jar
 // such an identity. They are secrets.
 func (h *Holdfast) Cookies(identity string) (cookies []jar.Cookie, ok bool) {
 	if identity == "" {
-		identity = h.config.Identity
+		identity = h.Identity()
 	}
-	return h.engine.Cookies(identity)
+	return h.Engine().Cookies(identity)
 }

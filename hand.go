@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/holdfast-proxy/holdfast/config"
@@ -13,60 +12,47 @@ import (
 	"github.com/holdfast-proxy/holdfast/session"
 )
 
-// ruleList is the rules of the configuration, with those switched off and on
-// that a person switched since.
-type ruleList struct {
-	mu  sync.Mutex // one change at a time
-	all []rule.Rule
-}
+// Engine is what keeps the identities logged in, as the configuration says that
+// holds: for looking at sessions, and for changing them by hand. Ask for it anew
+// each time.
+func (h *Holdfast) Engine() *session.Engine { return h.holds.Load().engine }
 
-// Engine is what keeps the identities logged in: for looking at sessions, and
-// for changing them by hand.
-func (h *Holdfast) Engine() *session.Engine { return h.engine }
-
-// File is the configuration that it began with.
-func (h *Holdfast) File() *config.File { return h.config.File }
+// File is the configuration that holds.
+func (h *Holdfast) File() *config.File { return h.holds.Load().file }
 
 // Identity is who requests speak for that name nobody; "" is the first of the
 // configuration, or the only one that there is where it names none.
-func (h *Holdfast) Identity() string { return h.config.Identity }
+func (h *Holdfast) Identity() string { return h.holds.Load().identity }
 
 // Rules lists the rules in the order of the configuration, those that are
 // switched off too.
-func (h *Holdfast) Rules() []rule.Rule {
-	h.rules.mu.Lock()
-	defer h.rules.mu.Unlock()
-	return slices.Clone(h.rules.all)
-}
+func (h *Holdfast) Rules() []rule.Rule { return slices.Clone(h.File().Rules) }
 
 // SetRuleEnabled switches a rule on or off, by its name or ID, for requests that
 // begin later. It holds until Holdfast ends; the file stays as it is. changed
 // says whether it was otherwise before.
 func (h *Holdfast) SetRuleEnabled(name string, on bool) (changed bool, err error) {
-	h.rules.mu.Lock()
-	defer h.rules.mu.Unlock()
-	i := slices.IndexFunc(h.rules.all, func(r rule.Rule) bool { return r.Name == name || r.ID != "" && r.ID == name })
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	file := *h.File()
+	i := slices.IndexFunc(file.Rules, func(r rule.Rule) bool { return r.Name == name || r.ID != "" && r.ID == name })
 	if i < 0 {
 		var names []string
-		for _, r := range h.rules.all {
+		for _, r := range file.Rules {
 			names = append(names, r.Name)
 		}
 		return false, &flow.Error{Status: 404, Reason: flow.ReasonRule, Detail: fmt.Sprintf("there is no rule %q", name), Next: "name one of: " + list(names)}
 	}
-	if h.rules.all[i].Enabled == on {
+	if file.Rules[i].Enabled == on {
 		return false, nil
 	}
-	next := slices.Clone(h.rules.all)
-	next[i].Enabled = on
-	set, err := rule.Compile(next, h.config.File.Set.Globals)
-	if err != nil {
+	file.Rules = slices.Clone(file.Rules)
+	file.Rules[i].Enabled = on
+	if file.Set, err = rule.Compile(file.Rules, file.Set.Globals); err != nil {
 		return false, err
 	}
-	if err := h.engine.SetRules(set); err != nil {
-		return false, err
-	}
-	h.rules.all = next
-	return true, nil
+	_, err = h.change(&file)
+	return err == nil, err
 }
 
 // Shield keeps the proxy from being used to reach an address of this machine,

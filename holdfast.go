@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-proxy/holdfast/browser"
@@ -84,6 +85,9 @@ type Config struct {
 	Seen func(*flow.Flow)
 	// Changed hears of each change of a session's state; see session.Config.
 	Changed func(session.Change)
+	// Reloaded hears of each configuration that holds from now on. It must be
+	// quick, and may not call the Holdfast. nil: nobody listens.
+	Reloaded func(*Reloaded)
 	// Browser says which browser logins are made in, and how; its zero value
 	// works, and what it leaves out is what File says. Home and SPKI are ours.
 	Browser browser.Config
@@ -105,20 +109,19 @@ type Config struct {
 type Holdfast struct {
 	config    Config
 	ca        *ca.Authority
-	pool      *upstream.Pool
-	throttle  *upstream.Throttle
-	engine    *session.Engine
+	holds     atomic.Pointer[edition] // the configuration; each request looks once
 	server    *proxy.Server
-	browser   *browser.Runner
 	policy    wire.Policy
 	listeners []net.Listener
 	ids       *flow.IDs
 	record    *recorder
 	history   *historian
 	watches   watches
-	rules     ruleList
 	began     time.Time
-	closed    sync.Once
+
+	changing sync.Mutex       // one change of the configuration at a time; guards what follows
+	pools    []*upstream.Pool // of earlier configurations, whose connections may still be in use
+	closed   sync.Once
 }
 
 // New opens the home directory and the listeners; connections wait until Run.
@@ -131,8 +134,8 @@ func New(c Config) (*Holdfast, error) {
 		h.Close()
 		return nil, err
 	}
-	h.newBrowser()
-	h.server = proxy.New(h.proxyConfig(h.pipeline()))
+	h.holds.Load().browser = h.newBrowser(h.config.File)
+	h.server = proxy.New(h.proxyConfig(h.handle))
 	if err := h.listen(); err != nil {
 		h.Close()
 		return nil, err
@@ -166,15 +169,11 @@ func newCore(c Config) (*Holdfast, error) {
 		}
 	}
 	h := &Holdfast{config: c, policy: policy, ids: new(flow.IDs), record: newRecorder(c.Trace, c.Ended), began: time.Now()}
-	h.rules.all = c.File.Rules
 	h.record.messages, h.record.said, h.record.seen = c.TraceMessages, c.Message, c.Seen
 	rand.Read(h.ids.Seed[:]) // never fails, says its doc
-	h.pool = upstream.New(upstream.Config{Policy: policy, Insecure: c.Insecure, Roots: c.Roots, Refuse: h.refuseSelf,
-		Ways: ways(c.File.Ways, c.Upstream), Limits: poolLimits(c.File)})
-	h.throttle = throttle(c.File.Ways.Throttle)
 	var err error
 	if h.history, err = newHistorian(c, &h.watches); err == nil {
-		h.engine, err = h.newEngine()
+		err = h.firstEdition()
 	}
 	if err != nil {
 		h.Close()
@@ -190,13 +189,15 @@ func (h *Holdfast) proxyConfig(handler flow.Handler) proxy.Config {
 		Handler: handler,
 		CA:      h.ca.Leaf,
 		Policy:  h.policy,
-		HTTP2:   h.pool.SpeaksHTTP2,
-		Connect: h.pool.TakesConnect,
+		HTTP2: func(ctx context.Context, o flow.Origin) (bool, error) {
+			return h.holds.Load().pool.SpeaksHTTP2(ctx, o)
+		},
+		Connect: func(ctx context.Context, o flow.Origin) bool { return h.holds.Load().pool.TakesConnect(ctx, o) },
 		Local:   proxy.LocalPages(h.ca.RootPEM(), func() []proxy.Passed { return h.server.Passed() }),
 		IDs:     h.ids,
 		Tool:    c.Tool,
 		OnError: h.record.connectionError,
-		Spare:   h.pool.Shed,
+		Spare:   func() bool { return h.holds.Load().pool.Shed() },
 		Warn:    c.Warn,
 
 		Password:    h.password(),
@@ -207,19 +208,25 @@ func (h *Holdfast) proxyConfig(handler flow.Handler) proxy.Config {
 	}
 }
 
+// handle has a request live by the configuration that holds when it comes, from
+// begin to end.
+func (h *Holdfast) handle(ctx context.Context, f *flow.Flow) error {
+	return h.holds.Load().handler(ctx, f)
+}
+
 // pipeline is the life of a request, in order. The engine's own requests
 // (logins, refreshes, probes) enter below it, at own.
-func (h *Holdfast) pipeline() flow.Handler {
+func (h *Holdfast) pipeline(e *edition) flow.Handler {
 	stages := []flow.Stage{
 		h.record.stage,        // every flow is counted, and its trace written, when it ends
 		h.history.stage,       // and goes to the project
-		h.engine.Direct,       // what the client says about this one request, taken out of it
-		h.identify,            // who speaks, where the client did not say
+		e.engine.Direct,       // what the client says about this one request, taken out of it
+		e.identify,            // who speaks, where the client did not say
 		h.config.Record.stage, // what the client did, where that is recorded
 		h.watches.stage,       // and which flows there were, where somebody watches
-		h.engine.Stage,        // the rules: recover, inject, judge, send again
+		e.engine.Stage,        // the rules: recover, inject, judge, send again
 	}
-	handler := h.sending()
+	handler := e.sending()
 	for _, stage := range slices.Backward(stages) {
 		handler = stage(handler)
 	}
@@ -227,15 +234,15 @@ func (h *Holdfast) pipeline() flow.Handler {
 }
 
 // own is where the engine's own requests go: recorded, but past the rules.
-func (h *Holdfast) own() flow.Handler { return h.record.stage(h.history.stage(h.sending())) }
+func (h *Holdfast) own(e *edition) flow.Handler { return h.record.stage(h.history.stage(e.sending())) }
 
 // sending is the end of both: find credentials, wait for a turn, and send.
-func (h *Holdfast) sending() flow.Handler { return h.authenticate(h.throttle.Stage(h.send)) }
+func (e *edition) sending() flow.Handler { return e.authenticate(e.throttle.Stage(e.send)) }
 
 // send is the end of the pipeline.
-func (h *Holdfast) send(ctx context.Context, f *flow.Flow) error {
+func (e *edition) send(ctx context.Context, f *flow.Flow) error {
 	f.Sent = now(f)
-	err := h.pool.Send(ctx, f)
+	err := e.pool.Send(ctx, f)
 	f.Answered = now(f)
 	f.Waited += f.Answered.Sub(f.Sent)
 	return err
@@ -246,26 +253,13 @@ func (h *Holdfast) send(ctx context.Context, f *flow.Flow) error {
 func now(f *flow.Flow) time.Time { return f.Start.Add(time.Since(f.Start)) }
 
 // identify names the identity of requests whose client named nobody.
-func (h *Holdfast) identify(next flow.Handler) flow.Handler {
+func (e *edition) identify(next flow.Handler) flow.Handler {
 	return func(ctx context.Context, f *flow.Flow) error {
 		if f.Identity == "" {
-			f.Identity = h.config.Identity
+			f.Identity = e.identity
 		}
 		return next(ctx, f)
 	}
-}
-
-func (h *Holdfast) newEngine() (*session.Engine, error) {
-	c, identity, err := engineConfig(h.config.File, h.config.Identity)
-	if err != nil {
-		return nil, err
-	}
-	h.config.Identity = identity
-	c.Keeper, c.Fleet, c.Exec, c.Ask = keeperOf(h.config.Store), fleetOf(h.config.Store), h.execute, h.asker()
-	c.Browser = h.browse
-	c.Send, c.IDs, c.Warn = h.own(), h.ids, h.config.Warn
-	c.Changed = h.config.Changed
-	return session.New(c)
 }
 
 // Addr is where the first listener listens, for example 127.0.0.1:8080.
@@ -284,7 +278,7 @@ func (h *Holdfast) Addrs() []string {
 func (h *Holdfast) CA() *ca.Authority { return h.ca }
 
 // Sessions lists the sessions with their state.
-func (h *Holdfast) Sessions() []session.Status { return h.engine.Status() }
+func (h *Holdfast) Sessions() []session.Status { return h.Engine().Status() }
 
 // Run serves until ctx ends, which is no error, or a listener fails. Close
 // must be called afterwards.
@@ -314,10 +308,15 @@ func (h *Holdfast) Close() {
 		for _, ln := range h.listeners {
 			ln.Close()
 		}
-		if h.engine != nil {
-			h.engine.Close()
+		if e := h.holds.Load(); e != nil {
+			e.engine.Close()
+			e.pool.Close()
 		}
-		h.pool.Close()
+		h.changing.Lock()
+		defer h.changing.Unlock()
+		for _, p := range h.pools {
+			p.Close()
+		}
 		h.record.close()
 		h.history.close()
 	})

@@ -9,8 +9,8 @@ import (
 
 // authenticate logs requests in by HTTP authentication, at the hosts for which
 // the file says so of their identity. What a rule or a step says goes before.
-func (h *Holdfast) authenticate(next flow.Handler) flow.Handler {
-	file := h.config.File
+func (e *edition) authenticate(next flow.Handler) flow.Handler {
+	file := e.file
 	any := false
 	for _, i := range file.Identities {
 		any = any || len(i.Auth) > 0

@@ -164,7 +164,7 @@ func (h *Holdfast) password() string {
 // passed through by themselves: their sessions would silently not be kept.
 func (h *Holdfast) passThrough() proxy.PassThrough {
 	p := proxy.PassThrough{Hosts: slices.Concat(h.config.PassThrough, h.config.File.PassThrough), After: DefaultAutoPassThrough,
-		Covered: func(host string) bool { return h.engine.Rules().Covers(host) }, Warn: h.config.Warn}
+		Covered: func(host string) bool { return h.Engine().Rules().Covers(host) }, Warn: h.config.Warn}
 	if h.config.NoAutoPassThrough || !h.config.File.AutoPassThrough {
 		p.After = 0
 	}
@@ -188,7 +188,7 @@ func (h *Holdfast) refuseSelf(remote net.Addr) error {
 
 // tunnel opens the way for bytes that nobody looks at.
 func (h *Holdfast) tunnel(ctx context.Context, f *flow.Flow) error {
-	err := h.pool.Tunnel(ctx, f)
+	err := h.holds.Load().pool.Tunnel(ctx, f)
 	if err == nil && f.Upgraded == nil {
 		return errors.New("internal error: the pool opened no tunnel")
 	}

@@ -49,9 +49,9 @@ const killedAfter = time.Second
 // execute runs a program of a macro. Relative names are those of the
 // configuration's directory. What the program writes to its standard error is
 // dropped: it may hold secrets.
-func (h *Holdfast) execute(ctx context.Context, command []string) (string, error) {
+func (e *edition) execute(ctx context.Context, command []string) (string, error) {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	cmd.Dir = filepath.Dir(h.config.File.Name)
+	cmd.Dir = filepath.Dir(e.file.Name)
 	cmd.WaitDelay = killedAfter
 	out := &bounded{limit: macro.MaxOutput + 1}
 	cmd.Stdout = out

@@ -190,7 +190,7 @@ type Totals struct {
 func (h *Holdfast) Totals() Totals {
 	r := h.record
 	t := Totals{Requests: r.requests.Load(), Lost: r.lost.Load(), Refused: r.refused.Load(), Absorbed: r.absorbed.Load(),
-		Failed: r.failed.Load(), Logins: h.engine.Counts().Logins, Own: r.own.Load(), Missed: r.missed.Load()}
+		Failed: r.failed.Load(), Logins: h.Engine().Counts().Logins, Own: r.own.Load(), Missed: r.missed.Load()}
 	if n := r.timed.Load(); n > 0 {
 		t.Added = time.Duration(uint64(r.added.Load()) / n)
 	}

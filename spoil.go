@@ -4,7 +4,7 @@ package holdfast
 // one that speaks where nobody is named: see session.Engine.Spoil.
 func (h *Holdfast) Spoil(identity string, all bool) (values int, err error) {
 	if identity == "" {
-		identity = h.config.Identity
+		identity = h.Identity()
 	}
-	return h.engine.Spoil(identity, all)
+	return h.Engine().Spoil(identity, all)
 }

@@ -19,7 +19,7 @@ func TryMacro(ctx context.Context, c Config, name, identity string, inputs map[s
 		return nil, err
 	}
 	defer h.Close()
-	return h.engine.Try(ctx, h.config.Identity, name, inputs)
+	return h.Engine().Try(ctx, h.Identity(), name, inputs)
 }
 
 // OpenSender is how a proxy of the configuration sends requests of its own:
@@ -29,5 +29,5 @@ func OpenSender(c Config) (send flow.Handler, closeAll func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return h.own(), h.Close, nil
+	return h.own(h.holds.Load()), h.Close, nil
 }

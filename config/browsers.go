@@ -216,7 +216,7 @@ func (d *decoder) compileBrowsers(drafts []browserDraft, macros []*macro.Macro, 
 				d.errorAt(b.name.n, "give one of them another name or id", "there is a macro %q already", shorten(b.name.s))
 			}
 		}
-		macros = append(macros, &macro.Macro{ID: id, Name: b.name.s, Browser: d.compileBrowser(b, names)})
+		macros = append(macros, &macro.Macro{ID: id, Name: b.name.s, Browser: d.compileBrowser(b, names), Digest: d.digest(b.n)})
 	}
 	return macros
 }

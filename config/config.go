@@ -63,6 +63,9 @@ type File struct {
 	PassThrough     flow.HostPatterns
 	AutoPassThrough bool // defaults to true
 	Browser         Program
+	// Sources are the files that it names and that were read, as they are opened:
+	// relative names are of the configuration's directory.
+	Sources []string
 }
 
 // Program is what logins in a browser are made with.

@@ -88,7 +88,7 @@ func (d *decoder) cookieFile(w word) []jar.Cookie {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(d.text.name), path)
 	}
-	src, err := d.options.readFile(path)
+	src, err := d.read(w.n, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		d.errorAt(w.n, "create "+path+"; the name is relative to the configuration file", "there is no file %s", w.s)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"strconv"
 	"strings"
@@ -16,6 +17,8 @@ import (
 type decoder struct {
 	text     *text
 	options  Options
+	sources  []string                           // the files that were read
+	brought  map[*yaml.Node][][sha256.Size]byte // of what was read from files and the environment, by the scalar that names it
 	problems []Problem
 	warnings []Problem
 	programs map[*yaml.Node]*script.Program // of sources and targets, by what was read; nil: it has a mistake

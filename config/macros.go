@@ -34,7 +34,7 @@ func (d *decoder) compileMacros(drafts []macroDraft, names *names) []*macro.Macr
 		if len(m.steps) > maxSteps {
 			d.errorAt(m.name.n, fmt.Sprintf("at most %d are sent", maxSteps), "macro %q has too many steps", m.name.s)
 		}
-		compiled := &macro.Macro{ID: id, Name: m.name.s, Once: m.once}
+		compiled := &macro.Macro{ID: id, Name: m.name.s, Once: m.once, Digest: d.digest(m.n)}
 		for i, s := range m.steps {
 			compiled.Steps = append(compiled.Steps, d.compileStep(m.name.s, i, s, names))
 		}

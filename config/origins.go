@@ -226,7 +226,7 @@ func (d *decoder) near(w word) ([]byte, bool) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(d.text.name), path)
 	}
-	raw, err := d.options.readFile(path)
+	raw, err := d.read(w.n, path)
 	switch {
 	case err != nil:
 		d.errorAt(w.n, "the name is relative to the configuration file: "+path, "the file %s cannot be read: %s", w.s, cause(err))

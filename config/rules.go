@@ -52,6 +52,7 @@ func (d *decoder) compile(name string, f *fileDraft) *File {
 	c.pools(f, file)
 	c.whole(f, file)
 	d.cookieJar(f, file)
+	file.Sources = d.sources
 	return file
 }
 
@@ -122,6 +123,7 @@ func (c *ruleCompiler) rule(r *ruleDraft) rule.Rule {
 	out.Auth = c.authOf(r.auth, "", 0, c.names)
 	c.triggered(r, &out)
 	c.bind(r, &out)
+	out.Digest = c.digest(r.n)
 	return out
 }
 

@@ -131,7 +131,7 @@ func (d *decoder) programFile(s *scriptDraft) *script.Program {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(d.text.name), path)
 	}
-	src, err := d.options.readFile(path)
+	src, err := d.read(s.file.n, path)
 	if err != nil {
 		d.errorAt(s.file.n, "write its path, relative to the configuration file", "the script %s cannot be read: %s", shorten(s.file.s), cause(err))
 		return nil

@@ -169,7 +169,9 @@ func (c *ruleCompiler) bind(r *ruleDraft, out *rule.Rule) {
 		}
 		name := m.Name + " for " + out.Name
 		if c.macroNamed(name) == nil {
-			c.macros = append(c.macros, m.With(name, nameUUID(name), values))
+			with := m.With(name, nameUUID(name), values)
+			with.Digest = m.Digest + " " + c.digestInputs(r.inputs)
+			c.macros = append(c.macros, with)
 		}
 		*ref = name
 	}

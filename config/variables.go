@@ -108,6 +108,7 @@ func (d *decoder) fromEnv(n *yaml.Node, offset int, name string) string {
 		return ""
 	}
 	v, ok := d.options.env(name)
+	d.bring(n, []byte(v))
 	if !ok {
 		d.errorIn(n, offset, fmt.Sprintf("set it before holdfast is started: export %s=…", name), "the environment variable %s is not set", name)
 	}
@@ -127,7 +128,7 @@ func (d *decoder) fromFile(n *yaml.Node, offset int, name string) string {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(d.text.name), path)
 	}
-	b, err := d.options.readFile(path)
+	b, err := d.read(n, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		d.errorIn(n, offset, "create "+path+"; the name is relative to the configuration file", "there is no file %s", name)

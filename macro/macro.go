@@ -19,8 +19,11 @@ const MaxBody = 4 << 20
 
 // Macro is a named sequence of request steps, or a login in a browser.
 type Macro struct {
-	ID     string // a UUID, or ""
-	Name   string
+	ID   string // a UUID, or ""
+	Name string
+	// Digest names the definition: macros with the same one do the same. "": it
+	// is not known.
+	Digest string
 	Steps  []Step
 	Inputs []Input
 	// Once says that what the requests carry is spent by sending it, as a

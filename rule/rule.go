@@ -15,7 +15,10 @@ type Rule struct {
 	ID       string // "" when the configuration names none
 	Enabled  bool
 	Priority int // higher first; equal ones in the order of the list
-	Scope    Scope
+	// Digest names the definition: rules with the same one say the same. "": it
+	// is not known.
+	Digest string
+	Scope  Scope
 
 	// Dead is judged on responses: true means that the session is dead. nil:
 	// this rule never says so.

@@ -25,8 +25,7 @@ import (
 // There is one try for each end, and more only where the origin could not be
 // reached. After it the session counts as alive until an answer is dead.
 type ahead struct {
-	policy rule.Proactive
-	tokens []string // whose ends count: those that the session's rules put in
+	manner atomic.Pointer[manner]
 
 	used atomic.Int64 // when the last request began, in ns of Unix time
 	due  atomic.Int64 // when to begin, likewise; 0: not to
@@ -43,7 +42,8 @@ type ahead struct {
 	end     ending    // of the session
 	draw    float64   // of 0 to 1: the generation's part of jitter
 	timer   *time.Timer
-	given   bool // no more is tried for the present end
+	owner   *session // whose configuration holds; nil: no rule has the session any more
+	given   bool     // no more is tried for the present end
 	retries int
 	stopped bool
 	lives   int    // since the engine was made
@@ -55,6 +55,14 @@ type ahead struct {
 	// process ends now.
 	doubtful, spending map[*macro.Macro]string
 }
+
+// manner is what the configuration says of recovering ahead.
+type manner struct {
+	policy rule.Proactive
+	tokens []string // whose ends count: those that the session's rules put in
+}
+
+func (a *ahead) policy() *rule.Proactive { return &a.manner.Load().policy }
 
 // The bounds of recovering ahead.
 const (
@@ -89,7 +97,7 @@ func (s *session) plan() {
 	for _, e := range a.ends {
 		a.end = earlier(a.end, e)
 	}
-	if p := a.policy; !a.born.IsZero() {
+	if p := a.policy(); !a.born.IsZero() {
 		if p.Lifetime > 0 {
 			a.end = earlier(a.end, ending{at: a.born.Add(p.Lifetime), given: a.born, why: "proactive.lifetime"})
 		}
@@ -97,13 +105,13 @@ func (s *session) plan() {
 			a.end = earlier(a.end, ending{at: a.born.Add(age), given: a.born, why: "learned lifetime " + age.Round(time.Second).String(), learned: true})
 		}
 	}
-	a.idle.Store(int64(a.policy.Idle))
+	a.idle.Store(int64(a.policy().Idle))
 	a.idleWhy = "proactive.idle"
-	if limit := a.restLimit(rest); rest.deaths > 0 && (a.policy.Idle == 0 || limit < a.policy.Idle) {
+	if limit := a.restLimit(rest); rest.deaths > 0 && (a.policy().Idle == 0 || limit < a.policy().Idle) {
 		a.idle.Store(int64(limit))
 		a.idleWhy = "learned idle lifetime " + rest.high.Round(time.Second).String()
 	}
-	if a.end.at.IsZero() || a.given || a.policy.Off {
+	if a.end.at.IsZero() || a.given || a.policy().Off {
 		a.due.Store(0)
 		return
 	}
@@ -118,12 +126,12 @@ func (s *session) plan() {
 func (a *ahead) margin() time.Duration { return a.marginOf(a.end.life()) }
 
 func (a *ahead) marginOf(life time.Duration) time.Duration {
-	margin := a.policy.Skew
+	margin := a.policy().Skew
 	if margin == 0 {
 		margin = min(defaultSkew, life/4)
 	}
 	margin = min(margin, life/2)
-	return min(margin+time.Duration(a.draw*float64(a.policy.Jitter)/100*float64(margin)), life*3/4)
+	return min(margin+time.Duration(a.draw*float64(a.policy().Jitter)/100*float64(margin)), life*3/4)
 }
 
 // wake has the session looked at when due. mu is held.
@@ -135,13 +143,43 @@ func (s *session) wake(due time.Time) {
 	}
 	wait := due.Sub(s.engine.now())
 	if a.timer == nil {
-		a.timer = time.AfterFunc(wait, s.fire)
+		a.timer = time.AfterFunc(wait, a.fire)
 		return
 	}
 	a.timer.Reset(wait)
 }
 
 // fire is what the timer does.
+func (a *ahead) fire() {
+	a.mu.Lock()
+	s := a.owner
+	a.mu.Unlock()
+	if s != nil {
+		s.fire()
+	}
+}
+
+// belong has the session's configuration hold for what it has in common with
+// those before it.
+func (s *session) belong() {
+	a := &s.ahead
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.manner.Store(&manner{policy: s.engine.policyOf(s), tokens: s.engine.tokensOf(s)})
+	a.owner = s
+}
+
+// giveUp ends the timer until the session belongs to a configuration again.
+func (a *ahead) giveUp() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.owner = nil
+	a.due.Store(0)
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+}
+
 func (s *session) fire() {
 	a, now := &s.ahead, s.engine.now()
 	a.mu.Lock()
@@ -195,7 +233,7 @@ func (a *ahead) stop() {
 // of it, so that the request should wait for a recovery.
 func (s *session) touch() (over bool) {
 	a := &s.ahead
-	if a.policy.Off {
+	if a.policy().Off {
 		return false
 	}
 	now := s.engine.now()
@@ -284,7 +322,7 @@ func (a *ahead) ending() ending {
 // learnEnds notes when tokens end that an answer brought.
 func (s *session) learnEnds(values map[string]string, b bringer) {
 	a := &s.ahead
-	if a.policy.Off {
+	if a.policy().Off {
 		return
 	}
 	a.mu.Lock()
@@ -301,7 +339,7 @@ func (s *session) learnEnds(values map[string]string, b bringer) {
 // changes nothing. mu is held.
 func (s *session) noteEnds(values map[string]string, b bringer, login bool) (changed bool) {
 	a := &s.ahead
-	for _, token := range a.tokens {
+	for _, token := range a.manner.Load().tokens {
 		value, ok := values[token]
 		if now, _ := s.identity.lookup(token); !ok || now != value {
 			continue
@@ -319,7 +357,7 @@ func (s *session) noteEnds(values map[string]string, b bringer, login bool) (cha
 // bornAgain begins anew with what a login brought that began at that time.
 func (s *session) bornAgain(r *recovery, result *macro.Result, began time.Time) {
 	a := &s.ahead
-	if a.policy.Off {
+	if a.policy().Off {
 		return
 	}
 	a.mu.Lock()

@@ -9,7 +9,7 @@ const freeBytes = 64 << 10
 // A budget bounds what all flows together hold of one kind, in bytes. Any
 // goroutine may use it.
 type budget struct {
-	limit int64
+	limit atomic.Int64 // another configuration may change it
 	taken atomic.Int64
 }
 
@@ -17,7 +17,7 @@ type budget struct {
 func (b *budget) take(n int64) bool {
 	for {
 		taken := b.taken.Load()
-		if taken+n > b.limit {
+		if taken+n > b.limit.Load() {
 			return false
 		}
 		if b.taken.CompareAndSwap(taken, taken+n) {

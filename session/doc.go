@@ -72,6 +72,9 @@
 // brings which has it; what comes late is refused by its fence (fleet.go), and
 // what others bring is taken over as it is kept (takeover.go).
 //
+// Another configuration has an engine of its own, which has the sessions in common
+// that mean the same; what is under way ends as it began: [Engine.Next].
+//
 // What this package does not do: it keeps no history, resolves no names, opens
 // no connection, and knows nothing of listeners. Temporary files (unlinked at
 // once, mode 0600) hold request bodies that are too large for memory.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -94,38 +95,49 @@ type Config struct {
 	Changed func(Change)
 }
 
-// Engine keeps identities logged in. Any goroutine may call its methods.
+// Engine keeps identities logged in, as one configuration says. [Engine.Next]
+// makes that of another one. Any goroutine may call its methods.
 type Engine struct {
+	*core // what all configurations have in common
+
 	config Config
 	limits Limits
 	macros map[string]*macro.Macro // by name and by ID
 
 	since func(time.Time) time.Duration // by config.Now
 
-	sequence atomic.Uint64
-	counts   counters
-
-	credentials []string // names of fields; never changes
+	credentials []string            // names of fields; never changes
+	tokens      map[string]struct{} // names of those that macros and rules take; never changes
 
 	identities map[string]*pool // never changes
 	ruling     atomic.Pointer[ruling]
 
-	mu       sync.Mutex // guards what follows
-	sessions map[sessionKey]*session
-	kin      map[lockKey]*kin
-	globals  map[string]string // variables of all identities
+	sessions map[sessionKey]*session // guarded by mu
+	globals  map[string]string       // variables of all identities; likewise
 
-	tokens   map[string]struct{} // names of those that macros and rules take; never changes
-	versions atomic.Uint64       // the last of a row
-	away     atomic.Bool         // the keeper that the fleet shares cannot be asked
-
-	guard   guard
-	codes   codes
 	scripts *script.Runner
+	runners runners
+}
+
+// core is what outlasts a configuration.
+type core struct {
+	newest atomic.Pointer[Engine]
+
+	sequence atomic.Uint64
+	counts   counters
+
+	mu      sync.Mutex // guards what follows, and the maps of engines
+	lives   map[lifeKey]*life
+	kin     map[lockKey]*kin
+	scripts map[script.Limits]*script.Runner
+
+	versions atomic.Uint64 // the last of a row
+	away     atomic.Bool   // the keeper that the fleet shares cannot be asked
+
+	guard guard
+	codes codes
 
 	memory, disk budget
-
-	runners runners
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -137,20 +149,54 @@ type sessionKey struct {
 	recovery string
 }
 
+// lifeKey names what sessions of several configurations have in common.
+type lifeKey struct {
+	persona  *persona
+	recovery string
+}
+
 // New makes an engine. It fails when a rule names a macro that does not exist.
 func New(c Config) (*Engine, error) {
+	e, err := newEngine(new(core), c, nil)
+	if err != nil {
+		return nil, err
+	}
+	e.kin, e.lives = make(map[lockKey]*kin), make(map[lifeKey]*life)
+	e.guard = guard{policy: c.Lockout.withDefaults(), keeper: c.Keeper, now: e.config.Now}
+	e.codes.keeper = c.Keeper
+	e.memory.limit.Store(e.limits.Memory)
+	e.disk.limit.Store(e.limits.Disk)
+	for _, id := range c.Identities {
+		e.identities[id.Name] = newPool(e, id, nil)
+	}
+	e.standIn(nil)
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	if err := e.restoreAll(); err != nil {
+		e.cancel()
+		return nil, err
+	}
+	e.newest.Store(e)
+	if e.config.Fleet != nil {
+		e.spawn(e.watch)
+	}
+	return e, nil
+}
+
+// newEngine is an engine that has no identities yet. Macros that mean what they
+// meant to the engine before are its.
+func newEngine(shared *core, c Config, before *Engine) (*Engine, error) {
 	e := &Engine{
+		core:       shared,
 		config:     c,
 		limits:     c.Limits.withDefaults(),
 		macros:     make(map[string]*macro.Macro),
 		identities: make(map[string]*pool),
-		kin:        make(map[lockKey]*kin),
 		sessions:   make(map[sessionKey]*session),
+		globals:    maps.Clone(c.Variables),
 	}
 	if e.credentials = c.Credentials; e.credentials == nil {
 		e.credentials = DefaultCredentials()
 	}
-	e.memory.limit, e.disk.limit = e.limits.Memory, e.limits.Disk
 	e.since = func(t time.Time) time.Duration { return e.now().Sub(t) }
 	if e.config.Now == nil {
 		e.config.Now, e.since = time.Now, time.Since // which reads one clock, not two
@@ -158,13 +204,15 @@ func New(c Config) (*Engine, error) {
 	if e.config.Send == nil {
 		return nil, errors.New("session: Config.Send is needed")
 	}
-	e.scripts = script.NewRunner(e.limits.Script)
-	e.guard = guard{policy: c.Lockout.withDefaults(), keeper: c.Keeper, now: e.config.Now}
-	e.codes.keeper = c.Keeper
 	if e.config.Rules == nil {
 		e.config.Rules = new(rule.Set)
 	}
-	for _, m := range c.Macros {
+	e.config.Macros = slices.Clone(c.Macros)
+	for i, m := range e.config.Macros {
+		if before != nil {
+			m = before.sameMacro(m)
+			e.config.Macros[i] = m
+		}
 		e.macros[m.Name] = m
 		if m.ID != "" {
 			e.macros[m.ID] = m
@@ -175,28 +223,34 @@ func New(c Config) (*Engine, error) {
 		return nil, err
 	}
 	e.ruling.Store(ruling)
-	e.globals = maps.Clone(c.Variables)
-	for _, id := range c.Identities {
-		e.identities[id.Name] = newPool(e, id, c.Variables)
-	}
-	if e.identities[""] == nil {
-		def := Identity{}
-		if len(c.Identities) > 0 { // the first one listed speaks where nobody is named
-			def.Variables = c.Identities[0].Variables
-			e.identities[""] = e.identities[c.Identities[0].Name]
-		} else {
-			e.identities[""] = newPool(e, def, c.Variables)
-		}
-	}
-	e.ctx, e.cancel = context.WithCancel(context.Background())
-	if err := e.restoreAll(); err != nil {
-		e.cancel()
-		return nil, err
-	}
-	if e.config.Fleet != nil {
-		e.spawn(e.watch)
-	}
+	e.tokens = tokenNames(e.config.Macros, e.config.Rules.Rules())
+	e.scripts = e.scriptRunner(e.limits.Script)
 	return e, nil
+}
+
+// standIn has somebody speak where nobody is named: the first one listed.
+func (e *Engine) standIn(before *pool) {
+	if e.identities[""] != nil {
+		return
+	}
+	if ids := e.config.Identities; len(ids) > 0 {
+		e.identities[""] = e.identities[ids[0].Name]
+		return
+	}
+	e.identities[""] = newPool(e, Identity{}, before)
+}
+
+// scriptRunner is the one with these limits.
+func (c *core) scriptRunner(l script.Limits) *script.Runner {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.scripts == nil {
+		c.scripts = make(map[script.Limits]*script.Runner)
+	}
+	if c.scripts[l] == nil {
+		c.scripts[l] = script.NewRunner(l)
+	}
+	return c.scripts[l]
 }
 
 // Close ends recoveries that are running and waits for their goroutines. What
@@ -205,13 +259,16 @@ func (e *Engine) Close() {
 	e.tasks.close()
 	e.cancel()
 	e.mu.Lock()
-	for _, s := range e.sessions {
-		s.ahead.stop()
+	for _, l := range e.lives {
+		l.ahead.stop()
 	}
+	runners := slices.Collect(maps.Values(e.core.scripts))
 	e.mu.Unlock()
-	e.scripts.Close()
+	for _, r := range runners {
+		r.Close()
+	}
 	e.tasks.wait()
-	e.settleAll()
+	e.newest.Load().settleAll()
 }
 
 // spawn runs fn in a goroutine that Close waits for; false after Close.
@@ -287,10 +344,6 @@ func (e *Engine) sessionOf(id *identity, r *rule.Rule) *session {
 		return s
 	}
 	s := &session{engine: e, identity: id, key: lockKey{id.name, key.recovery}, name: key.recovery, byPerson: r.ByPerson()}
-	if s.kin = e.kin[s.key]; s.kin == nil {
-		s.kin = new(kin)
-		e.kin[s.key] = s.kin
-	}
 	for _, other := range e.Rules().Rules() {
 		if _, at := other.CheckOf(); at >= 0 && e.recoveryOf(other) == key.recovery {
 			s.offers = true
@@ -299,10 +352,32 @@ func (e *Engine) sessionOf(id *identity, r *rule.Rule) *session {
 	for _, name := range r.Recovery {
 		s.recovery = append(s.recovery, e.macros[name])
 	}
-	s.ahead.policy, s.ahead.tokens, s.ahead.ends = e.policyOf(s), e.tokensOf(s), make(map[string]ending)
-	s.restore()
+	s.live()
 	e.sessions[key] = s
 	return s
+}
+
+// live finds or makes what the session has in common with that of the
+// configuration before. The engine's mu is held.
+func (s *session) live() {
+	e, key := s.engine, lifeKey{s.identity.persona, s.name}
+	s.life = e.lives[key]
+	had := s.life != nil
+	if !had {
+		s.life = &life{kin: e.kin[s.key]}
+		if s.kin == nil {
+			s.kin = new(kin)
+			e.kin[s.key] = s.kin
+		}
+		s.ahead.ends = make(map[string]ending)
+		e.lives[key] = s.life
+	}
+	if newest := e.newest.Load(); !had || newest == e { // else it is still the other's: see Next
+		s.belong()
+	}
+	if !had {
+		s.restore()
+	}
 }
 
 // tasks counts goroutines and refuses new ones once closed.

@@ -312,7 +312,8 @@ func (x *exchange) explainAnswer(ctx context.Context, out *Explanation, at map[*
 func (n *identity) with(values map[string]string) *identity {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	c := &identity{name: n.name, pool: n.pool, number: n.number, label: n.label, jar: n.jar, seed: n.seed, seen: make(map[string]map[uint64]struct{}, len(n.seen))}
+	c := &identity{name: n.name, pool: n.pool, number: n.number, label: n.label,
+		persona: &persona{jar: n.jar, seed: n.seed, seen: make(map[string]map[uint64]struct{}, len(n.seen))}}
 	c.variables.Store(n.variables.Load())
 	for name, seen := range n.seen {
 		c.seen[name] = maps.Clone(seen)

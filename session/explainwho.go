@@ -114,7 +114,7 @@ func (x *exchange) policies(r *rule.Rule) (all []string) {
 
 // foresight says when a session is recovered before it ends.
 func (s *session) foresight() string {
-	p := s.ahead.policy
+	p := s.ahead.policy()
 	switch {
 	case len(s.recovery) == 0:
 		return ""

@@ -25,7 +25,9 @@ type KeptBody struct{ k *keptBody }
 // Keep keeps a body within limits.
 func Keep(source wire.Body, l Limits) KeptBody {
 	l = l.withDefaults()
-	e := &Engine{limits: l, memory: budget{limit: l.Memory}, disk: budget{limit: l.Disk}}
+	e := &Engine{limits: l, core: new(core)}
+	e.memory.limit.Store(l.Memory)
+	e.disk.limit.Store(l.Disk)
 	return KeptBody{e.keep(source)}
 }
 

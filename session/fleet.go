@@ -251,7 +251,7 @@ type outcome struct {
 // take joins this node's lease, unless others have waited for it long enough, or
 // acquires it.
 func (n *identity) take(ctx context.Context) (*lease, *Holder, error) {
-	e, t := n.pool.engine, &n.pool.turns
+	e, t := n.pool.engine, n.pool.turns
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := t.lease.Load()
@@ -311,7 +311,7 @@ func (p *pool) beat(ctx context.Context, l *lease) {
 // giveUp ends one use of the lease. The last one gives it back.
 func (s *session) giveUp(l *lease, failed *flow.Error) {
 	e, n := s.engine, s.identity
-	t := &n.pool.turns
+	t := n.pool.turns
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.users--; t.users > 0 {
@@ -388,23 +388,20 @@ func (s *session) keepLogin(r *recovery, l *lease) *flow.Error {
 
 // watch reads what other nodes bring.
 func (e *Engine) watch() {
-	owners := make(map[string]*identity)
-	for _, n := range e.everybody() {
-		owners[n.kept.owner] = n
-	}
 	e.config.Fleet.Watch(e.ctx, func(ctx context.Context, owner string) error {
-		n := owners[owner]
-		if n == nil {
-			return nil
+		for _, n := range e.newest.Load().everybody() {
+			if n.kept.owner == owner {
+				return n.refresh(ctx)
+			}
 		}
-		return n.refresh(ctx)
+		return nil
 	}, func(err error) {
 		e.away.Store(true)
 		e.warn("the store cannot be asked: traffic goes on with the sessions that are known, what changes is kept in memory, and no session is recovered until it is back: %v", err)
 	}, func() {
 		e.away.Store(false)
 		e.warn("the store answers again")
-		for _, n := range e.everybody() {
+		for _, n := range e.newest.Load().everybody() {
 			n.settleAgain()
 		}
 	})

@@ -32,15 +32,21 @@ type identity struct {
 	pool   *pool
 	number int    // in the pool, from 0
 	label  string // for people: which of the pool; "" where it is the only one
-	// slot has a place for the one request that may be under way, and inside is
-	// whose it is; nil where any number may.
-	slot   chan struct{}
-	inside atomic.Pointer[flow.Flow]
+	// slot has a place for the one request that may be under way, and persona.inside
+	// is whose it is; nil where any number may.
+	slot chan struct{}
 
 	variables atomic.Pointer[map[string]string] // own over global; replaced whole by Engine.SetVariable
-	jar       *jar.Jar
 	totp      *macro.TOTP
-	ahead     atomic.Int64 // by how many nanoseconds its origin's clock is ahead of ours
+	*persona
+}
+
+// persona is what an identity has in common with those that mean the same under
+// the configurations before and after.
+type persona struct {
+	inside atomic.Pointer[flow.Flow]
+	jar    *jar.Jar
+	ahead  atomic.Int64 // by how many nanoseconds its origin's clock is ahead of ours
 	// births counts the sessions that recoveries brought. It rises behind
 	// their tokens and cookies.
 	births atomic.Uint64
@@ -89,10 +95,15 @@ type token struct {
 func newJar() *jar.Jar { return jar.New(jar.Options{TrustLoopback: true}) }
 
 func newIdentity(id Identity, global map[string]string) *identity {
-	n := &identity{name: id.Name, jar: newJar(), totp: id.TOTP, seed: maphash.MakeSeed()}
+	n := &identity{name: id.Name, totp: id.TOTP, persona: newPersona()}
 	n.define(global, id.Variables)
-	n.tokens.Store(&map[string]token{})
 	return n
+}
+
+func newPersona() *persona {
+	p := &persona{jar: newJar(), seed: maphash.MakeSeed()}
+	p.tokens.Store(&map[string]token{})
+	return p
 }
 
 // define makes the identity's variables those of its own over the global ones.

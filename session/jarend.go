@@ -13,7 +13,7 @@ func (x *exchange) endsWithCookies(pick *rule.Pick) {
 	}
 	var cookies []jar.Cookie
 	for _, s := range x.sessions {
-		if s.ahead.policy.Off {
+		if s.ahead.policy().Off {
 			continue
 		}
 		if cookies == nil {

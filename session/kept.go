@@ -54,6 +54,10 @@ type keeping struct {
 	retry              *time.Timer
 	retryAt            time.Time
 	closed             bool
+
+	// over says that another persona has taken its place, which writes from
+	// now on.
+	over atomic.Bool
 }
 
 type rowKey struct{ kind, name string }
@@ -111,7 +115,7 @@ func (n *identity) touch() { n.kept.changes.Add(1) }
 // returns too: traffic goes on with what is in memory, which is tried again.
 func (n *identity) settle() {
 	k := &n.kept
-	if k.keeper == nil {
+	if k.keeper == nil || k.over.Load() {
 		return
 	}
 	changes, version := k.changes.Load(), n.jar.Version()
@@ -134,6 +138,9 @@ func (k *keeping) isSaved(changes, version uint64) bool {
 // over, and what it brought is read. mu is held.
 func (n *identity) save() error {
 	k, e := &n.kept, n.pool.engine
+	if k.over.Load() {
+		return nil
+	}
 	changes := k.changes.Load()
 	rows, cookies, version := n.differences()
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
@@ -358,10 +365,7 @@ func (n *identity) restore() error {
 	k, e := &n.kept, n.pool.engine
 	k.marks = e.marksOf(n)
 	k.at = make(map[rowKey]stamp)
-	k.has, k.cookies, k.sessions, k.first = make(map[rowKey][]byte), make(map[string]struct{}), make(map[string]keptSession), make(map[string]string)
-	for _, c := range n.jar.All() {
-		k.first[cookieRow(&c)] = c.Value
-	}
+	k.has, k.cookies, k.sessions = make(map[rowKey][]byte), make(map[string]struct{}), make(map[string]keptSession)
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
 	defer cancel()
 	rows, err := k.keeper.Load(ctx, "", k.owner)
@@ -472,7 +476,7 @@ func (s *session) restore() {
 			a.doubt(m, spent)
 		}
 	}
-	if a.policy.Off {
+	if a.policy().Off {
 		return
 	}
 	a.born, a.lives = kept.Born, kept.Lives
@@ -505,16 +509,24 @@ func (e *Engine) restoreAll() error {
 	if e.config.Keeper == nil {
 		return nil
 	}
-	e.tokens = tokenNames(e.config.Macros, e.Rules().Rules())
 	for _, n := range e.everybody() {
-		n.kept.keeper, n.kept.owner = e.config.Keeper, OwnerOf(n.name, n.number)
-		if err := n.restore(); err != nil {
+		if err := n.begin(e.config.Keeper); err != nil {
 			return err
 		}
-		for _, r := range e.Rules().Rules() {
-			if _, ok := n.kept.sessions[n.kept.of(e.recoveryOf(r)).row]; ok {
-				e.sessionOf(n, r)
-			}
+	}
+	return nil
+}
+
+// begin makes an identity, and its sessions, what a keeper has of them.
+func (n *identity) begin(from Keeper) error {
+	e := n.pool.engine
+	n.kept.keeper, n.kept.owner = from, OwnerOf(n.name, n.number)
+	if err := n.restore(); err != nil {
+		return err
+	}
+	for _, r := range e.Rules().Rules() {
+		if _, ok := n.kept.sessions[n.kept.of(e.recoveryOf(r)).row]; ok {
+			e.sessionOf(n, r)
 		}
 	}
 	return nil

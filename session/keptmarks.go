@@ -55,6 +55,9 @@ func (e *Engine) marksOf(n *identity) map[string]marks {
 			m := e.macros[name]
 			own.where = append(own.where, n.hosts(m)...)
 			own.who = append(own.who, e.credentialsOf(n, m)...)
+			if m.Digest != "" {
+				own.who = append(own.who, "macro "+m.Digest)
+			}
 			tokens = append(tokens, m.Produces()...)
 			for _, sent := range m.Names() { // a script may bring it
 				if _, is := e.tokens[sent]; is {

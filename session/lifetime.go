@@ -109,7 +109,7 @@ func (l *lifetimes) learned() (age time.Duration, rest bound) {
 // expects is what was learned, as it holds for the present life. mu of ahead is
 // held.
 func (s *session) expects() (age time.Duration, rest bound) {
-	if a := &s.ahead; !a.policy.Learn || a.lives%leftAlone == 0 {
+	if a := &s.ahead; !a.policy().Learn || a.lives%leftAlone == 0 {
 		return 0, bound{}
 	}
 	return s.kin.learned()
@@ -132,7 +132,7 @@ func (s *session) ended() {
 	e.mu.Lock()
 	var others []*session
 	for _, other := range e.sessions {
-		if other.kin == s.kin && other != s {
+		if other.kin == s.kin && other.life != s.life {
 			others = append(others, other)
 		}
 	}
@@ -148,7 +148,7 @@ func (s *session) learnDeath() bool {
 	defer a.mu.Unlock()
 	a.due.Store(0)
 	lived := time.Unix(0, a.lived.Load())
-	if !a.policy.Learn || a.born.IsZero() || !lived.After(a.born) {
+	if !a.policy().Learn || a.born.IsZero() || !lived.After(a.born) {
 		return false
 	}
 	s.kin.died(lived.Sub(a.born), now.Sub(a.born), time.Duration(a.rested.Load()), now.Sub(lived))
@@ -169,7 +169,7 @@ func (s *session) replan() {
 // sawAlive notes that a request of the generation was answered alive.
 func (s *session) sawAlive(generation uint64, sent time.Time) {
 	a := &s.ahead
-	if !a.policy.Learn || s.generation.Load() != generation {
+	if !a.policy().Learn || s.generation.Load() != generation {
 		return
 	}
 	if sent.IsZero() {

@@ -46,6 +46,13 @@ type guard struct {
 	ended  chan struct{}
 }
 
+// follow has another configuration's limits hold.
+func (g *guard) follow(l Lockout) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.policy = l.withDefaults()
+}
+
 // recent returns the failures within the window, and the version that they are
 // kept with. A full count does not age: it stays until a person unlocks it.
 func (g *guard) recent(key lockKey) (failures []time.Time, version uint64) {

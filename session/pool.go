@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-proxy/holdfast/flow"
+	"github.com/holdfast-proxy/holdfast/jar"
 	"github.com/holdfast-proxy/holdfast/wire"
 )
 
@@ -37,10 +38,18 @@ const MaxSessions = 64
 type pool struct {
 	engine  *Engine
 	members []*identity
-	turns   turns             // at the recoveries of all members
+	turns   *turns            // at the recoveries of all members
 	own     map[string]string // variables, beside the global ones; guarded by the engine's mu
+	cookies []jar.Cookie      // that the jars begin with
 	leased  bool              // Pool says more than that everybody shares one session
 	wait    bool
+	*leasing
+}
+
+// leasing is who has which member. It goes on under another configuration that
+// says the same of the pool.
+type leasing struct {
+	settings Pool
 
 	mu      sync.Mutex // guards what follows
 	leases  []int      // by member: connections, and streams, that have it
@@ -51,21 +60,31 @@ type pool struct {
 
 // clientLease is what a client's connection has.
 type clientLease struct {
-	member *identity
+	member int  // its number
 	home   bool // its streams lease for themselves, this one first
 }
 
 // waiter is somebody for whom no session is free.
 type waiter struct {
-	got chan *identity // has one place
+	got chan int // the number of the session; has one place
 }
 
-func newPool(e *Engine, id Identity, global map[string]string) *pool {
+// newPool is an identity's. before is that of the same name in the
+// configuration before, nil: there was none.
+func newPool(e *Engine, id Identity, before *pool) *pool {
 	n := min(max(id.Pool.Sessions, 1), MaxSessions)
-	p := &pool{engine: e, own: id.Variables, wait: id.Pool.Wait, leased: n > 1 || id.Pool.Wait || id.Pool.Exclusive,
-		leases: make([]int, n), homes: make([]int, n)}
+	settings := Pool{Sessions: n, Wait: id.Pool.Wait, Exclusive: id.Pool.Exclusive}
+	p := &pool{engine: e, own: id.Variables, cookies: id.Cookies, wait: id.Pool.Wait, leased: n > 1 || id.Pool.Wait || id.Pool.Exclusive, turns: new(turns)}
+	if before != nil {
+		p.turns = before.turns
+	}
+	if before != nil && before.settings == settings {
+		p.leasing = before.leasing
+	} else {
+		p.leasing = &leasing{settings: settings, leases: make([]int, n), homes: make([]int, n)}
+	}
 	for i := range n {
-		m := newIdentity(id, global)
+		m := newIdentity(id, e.globals)
 		m.pool, m.number = p, i
 		if n > 1 {
 			m.label = fmt.Sprintf("session %d of %d", i+1, n)
@@ -73,7 +92,9 @@ func newPool(e *Engine, id Identity, global map[string]string) *pool {
 		if id.Pool.Exclusive {
 			m.slot = make(chan struct{}, 1)
 		}
-		m.jar.Import(id.Cookies, e.now())
+		if before == nil || i >= len(before.members) || !m.goesOn(before.members[i]) || !slices.EqualFunc(before.cookies, id.Cookies, sameCookie) {
+			m.bring(id.Cookies)
+		}
 		p.members = append(p.members, m)
 	}
 	return p
@@ -106,7 +127,7 @@ func (p *pool) pick(ctx context.Context, f *flow.Flow) (*identity, *flow.Error) 
 	has := p.clients[f.Client]
 	if lasts && has != nil && !has.home {
 		p.mu.Unlock()
-		return has.member, nil
+		return p.members[has.member], nil
 	}
 	m := p.free(has)
 	if m == nil && p.wait {
@@ -138,7 +159,7 @@ func (p *pool) keep(f *flow.Flow, m *identity, lasts, stream bool) {
 	if p.clients == nil {
 		p.clients = make(map[uint64]*clientLease)
 	}
-	p.clients[client] = &clientLease{member: m, home: stream}
+	p.clients[client] = &clientLease{member: m.number, home: stream}
 	if stream {
 		p.homes[m.number]++
 	}
@@ -148,8 +169,8 @@ func (p *pool) keep(f *flow.Flow, m *identity, lasts, stream bool) {
 // free is a session that nobody has, or nil: the one that the connection
 // prefers, then one that no other prefers, then the first. mu is held.
 func (p *pool) free(has *clientLease) (best *identity) {
-	if has != nil && p.leases[has.member.number] == 0 {
-		return has.member
+	if has != nil && p.leases[has.member] == 0 {
+		return p.members[has.member]
 	}
 	for _, m := range p.members {
 		if p.leases[m.number] == 0 && (best == nil || p.homes[m.number] < p.homes[best.number]) {
@@ -173,7 +194,7 @@ func (p *pool) fewest() *identity {
 // await waits for a session that is given back, as the last in the line. mu is
 // held before and after, not while it waits. What it returns is leased.
 func (p *pool) await(ctx context.Context, f *flow.Flow) (*identity, *flow.Error) {
-	e, w := p.engine, &waiter{got: make(chan *identity, 1)}
+	e, w := p.engine, &waiter{got: make(chan int, 1)}
 	p.waiting = append(p.waiting, w)
 	p.mu.Unlock()
 	began := e.now()
@@ -182,7 +203,8 @@ func (p *pool) await(ctx context.Context, f *flow.Flow) (*identity, *flow.Error)
 	var failed *flow.Error
 	var m *identity
 	select {
-	case m = <-w.got:
+	case number := <-w.got:
+		m = p.members[number]
 	case <-ctx.Done():
 		failed = leftEarly(ctx)
 	case <-e.ctx.Done():
@@ -194,8 +216,8 @@ func (p *pool) await(ctx context.Context, f *flow.Flow) (*identity, *flow.Error)
 	p.waiting = slices.DeleteFunc(p.waiting, func(other *waiter) bool { return other == w })
 	if failed != nil {
 		select {
-		case m = <-w.got: // at the last moment
-			p.giveBack(m)
+		case number := <-w.got: // at the last moment
+			p.giveBack(number)
 		default:
 		}
 		return nil, failed
@@ -218,11 +240,11 @@ func leftEarly(ctx context.Context) *flow.Error {
 func (p *pool) release(m *identity) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.giveBack(m)
+	p.giveBack(m.number)
 }
 
 // leave ends what a connection has.
-func (p *pool) leave(client uint64) {
+func (p *leasing) leave(client uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	has := p.clients[client]
@@ -231,7 +253,7 @@ func (p *pool) leave(client uint64) {
 	}
 	delete(p.clients, client)
 	if has.home {
-		p.homes[has.member.number]--
+		p.homes[has.member]--
 		return
 	}
 	p.giveBack(has.member)
@@ -239,14 +261,14 @@ func (p *pool) leave(client uint64) {
 
 // giveBack ends one lease. Where others wait, the first of them has it now. mu
 // is held.
-func (p *pool) giveBack(m *identity) {
-	if p.leases[m.number]--; p.leases[m.number] > 0 || len(p.waiting) == 0 {
+func (p *leasing) giveBack(number int) {
+	if p.leases[number]--; p.leases[number] > 0 || len(p.waiting) == 0 {
 		return
 	}
 	w := p.waiting[0]
 	p.waiting = p.waiting[1:]
-	p.leases[m.number]++
-	w.got <- m
+	p.leases[number]++
+	w.got <- number
 }
 
 // held is what the connection of a flow has; nil when it has nothing. Where
@@ -258,7 +280,7 @@ func (p *pool) held(f *flow.Flow) *identity {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if has := p.clients[f.Client]; has != nil && f.Client != 0 {
-		return has.member
+		return p.members[has.member]
 	}
 	return nil
 }

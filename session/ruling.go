@@ -8,7 +8,7 @@ import (
 )
 
 // ruling is the rules that hold, with what is looked up for each request. It
-// never changes; SetRules puts another in its place.
+// never changes; another configuration has its own engine, see Engine.Next.
 type ruling struct {
 	set        *rule.Set
 	recoveries map[*rule.Rule]string // the names of each rule's macros
@@ -16,18 +16,6 @@ type ruling struct {
 
 // Rules are the rules that hold now.
 func (e *Engine) Rules() *rule.Set { return e.ruling.Load().set }
-
-// SetRules has other rules hold from now on, for requests that begin later.
-// Sessions stay as they are where a rule has the same recovery as before. An
-// error leaves everything as it was.
-func (e *Engine) SetRules(set *rule.Set) error {
-	next, err := e.rulingOf(set)
-	if err == nil {
-		e.ruling.Store(next)
-		e.remark()
-	}
-	return err
-}
 
 // recoveryOf names the macros by which the rule's session is recovered. Rules
 // that hold no longer have one too: requests that began under them go on.

@@ -35,10 +35,17 @@ type session struct {
 	identity *identity
 	key      lockKey
 	name     string // of the recovery, as Engine.recoveryOf has it
-	kin      *kin
 	recovery []*macro.Macro
-	byPerson bool         // a person with a browser is the last resort
-	asking   atomic.Int32 // a macro of the recovery waits for a person
+	byPerson bool // a person with a browser is the last resort
+	offers   bool // a rule takes parameters from the last answer; never changes
+	*life
+}
+
+// life is what a session has in common with those that mean the same under the
+// configurations before and after.
+type life struct {
+	kin    *kin
+	asking atomic.Int32 // a macro of the recovery waits for a person
 	// at is where the newest request went: there a browser begins.
 	at atomic.Pointer[string]
 
@@ -51,8 +58,7 @@ type session struct {
 	lived atomic.Uint64
 	// final is what the last answer of the last recovery offers; nil where no
 	// rule takes parameters from it.
-	final  atomic.Pointer[macroRun]
-	offers bool // one does; never changes
+	final atomic.Pointer[macroRun]
 
 	mu      sync.Mutex // guards what follows
 	state   State

@@ -251,7 +251,7 @@ func (s *session) takeOver(kept keptSession, born uint64) {
 // bornElsewhere begins anew with the ends that another node knows.
 func (s *session) bornElsewhere(kept keptSession) {
 	a := &s.ahead
-	if a.policy.Off {
+	if a.policy().Off {
 		return
 	}
 	a.mu.Lock()

@@ -33,7 +33,7 @@ func (e *Engine) Try(ctx context.Context, who, name string, inputs map[string]st
 	n := newIdentity(of, nil)
 	n.define(e.identities[who].members[0].vars(), left)
 	n.jar.Import(of.Cookies, e.now())
-	s := &session{engine: e, identity: n}
+	s := &session{engine: e, identity: n, life: new(life)}
 	env := s.env()
 	env.Send = watched(ctx, e.config.Send)
 	return m.Run(ctx, env)

@@ -334,7 +334,7 @@ func (p *Pool) lookLinks(now uint32) {
 			l.rested = 0
 		case l.rested == 0:
 			l.rested = now
-		case p.exceeded(p.limits.Idle, now-l.rested):
+		case p.retired || p.exceeded(p.limits.Idle, now-l.rested):
 			l.c.raw.Close() // Run ends, and takes it off the lists
 			continue
 		}

@@ -132,7 +132,8 @@ type Pool struct {
 	lru     rest // all idle connections, the longest unused first
 	open    map[*conn]struct{}
 	closed  bool
-	stop    chan struct{} // ends the watcher; nil until the first connection
+	retired bool          // nothing is kept that is not in use
+	stop    chan struct{} // ends the watcher; nil while there is no connection
 
 	links  links // HTTP/2
 	logins logins
@@ -187,6 +188,23 @@ func (p *Pool) Close() {
 	p.wg.Wait()
 }
 
+// Retire closes the connections that are not in use, and has the others be closed
+// when they no longer are. What is sent later gets a connection of its own.
+func (p *Pool) Retire() {
+	p.mu.Lock()
+	p.retired = true
+	p.mu.Unlock()
+	for p.Shed() {
+	}
+}
+
+// Rests reports whether no connection is open.
+func (p *Pool) Rests() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.open) == 0
+}
+
 // take returns an idle connection that looks alive and that the owner may use,
 // or nil.
 func (p *Pool) take(k key, careful bool, owner uint64) *conn {
@@ -215,7 +233,7 @@ func (p *Pool) put(c *conn, used bool) {
 	c.rested = p.ticks.Load()
 	c.used, c.bare = used, false
 	p.mu.Lock()
-	if p.closed {
+	if p.closed || p.retired {
 		p.mu.Unlock()
 		c.close()
 		return
@@ -309,8 +327,22 @@ func (p *Pool) watch(stop chan struct{}) {
 			return
 		case <-ticker.C:
 			p.look(p.ticks.Add(1))
+			if p.leave(stop) {
+				return
+			}
 		}
 	}
+}
+
+// leave ends the watcher of a retired pool that has nothing to watch.
+func (p *Pool) leave(stop chan struct{}) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.retired || len(p.open) > 0 || p.stop != stop {
+		return false
+	}
+	p.stop = nil
+	return true
 }
 
 func (p *Pool) look(now uint32) {

@@ -1,0 +1,311 @@
+package holdfast_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/holdfast-proxy/holdfast"
+	"github.com/holdfast-proxy/holdfast/config"
+	"github.com/holdfast-proxy/holdfast/internal/testenv"
+)
+
+var reloads = flag.Int("reloads", 60, "how often TestReloadsUnderLoad changes the configuration")
+
+// door is an application behind a login: it takes only tokens that it gave, and
+// notes requests whose two headers do not agree.
+type door struct {
+	*httptest.Server
+	mu            sync.Mutex
+	tokens        map[string]string // by the token: the login that brought it
+	logins        map[string]int    // by password
+	half, refused atomic.Int64
+	seen          sync.Map     // values of the header
+	hold          atomic.Value // of chan struct{}: logins wait for it
+	waiting       chan struct{}
+}
+
+func newDoor(t *testing.T) *door {
+	d := &door{tokens: make(map[string]string), logins: make(map[string]int), waiting: make(chan struct{}, 100)}
+	d.hold.Store((chan struct{})(nil))
+	d.Server = httptest.NewServer(d)
+	t.Cleanup(d.Close)
+	return d
+}
+
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/login") {
+		body, _ := io.ReadAll(r.Body)
+		if hold := d.hold.Load().(chan struct{}); hold != nil {
+			d.waiting <- struct{}{}
+			<-hold
+		}
+		d.mu.Lock()
+		d.logins[r.URL.Path+string(body)]++
+		token := fmt.Sprintf("token-%d", len(d.tokens)+1)
+		d.tokens[token] = r.URL.Path + string(body)
+		d.mu.Unlock()
+		fmt.Fprintf(w, `{"token":%q}`, token)
+		return
+	}
+	one, two := r.Header.Get("X-One"), r.Header.Get("X-Two")
+	if one != two {
+		d.half.Add(1)
+	}
+	d.seen.Store(one, true)
+	d.mu.Lock()
+	by, ok := d.tokens[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")]
+	d.mu.Unlock()
+	if !ok {
+		d.refused.Add(1)
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	w.Header().Set("X-By", by)
+	fmt.Fprint(w, one)
+}
+
+func (d *door) count(login string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.logins[login]
+}
+
+// doorRules are a configuration whose two rules put in the same value.
+const doorRules = `
+variables: {BASE: "{{ORIGIN}}", SAYS: "%[1]s"}
+identities: {alice: {variables: {PASS: %[2]s}}}
+macros:
+  - name: login
+    steps:
+      - request: |
+          POST {{BASE}}/login HTTP/1.1
+
+          {{PASS}}
+        extract: [{token_name: ACCESS, source: {type: JSON, path: token}}]
+rules:
+  - name: one
+    scope: {pattern: "127.0.0.1", target: host}
+    validation: {check_type: {type: StatusCode, value: [401]}}
+    reauth_macro: login
+    token_updates: [{token_name: ACCESS, target: {type: RequestHeader, name: Authorization, template: "Bearer {{ACCESS}}"}}]
+    actions: [set_header: {name: X-One, value: "%[1]s", if_absent: add}]
+  - name: two
+    scope: {pattern: "127.0.0.1", target: host}
+    actions: [set_header: {name: X-Two, value: "{{SAYS}}", if_absent: add}]
+`
+
+// doorFile is doorRules, compiled.
+func (w *world) doorFile(says, pass string) *config.File {
+	return w.compile(fmt.Sprintf(doorRules, says, pass))
+}
+
+func (w *world) compile(rules string) *config.File {
+	w.t.Helper()
+	file, _, err := config.Parse("rules.yaml", []byte(strings.ReplaceAll(rules, "{{ORIGIN}}", w.origin.URL)), config.Options{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return file
+}
+
+func doorWorld(t *testing.T, rules string) (*world, *door) {
+	d := newDoor(t)
+	w := &world{t: t, origin: &testenv.Server{URL: d.URL}, home: t.TempDir()}
+	w.start(rules)
+	return w, d
+}
+
+// Every request is dealt with by one configuration, from begin to end, and none
+// fails, however often the configuration changes.
+func TestReloadsUnderLoad(t *testing.T) {
+	w, d := doorWorld(t, fmt.Sprintf(doorRules, "0", "secret"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var clients sync.WaitGroup
+	var answered atomic.Int64
+	for range 8 {
+		clients.Go(func() {
+			client := w.newClient("alice")
+			for ctx.Err() == nil {
+				r, err := client.Get(d.URL + "/items")
+				if err != nil {
+					t.Errorf("a request failed: %v", err)
+					return
+				}
+				body, err := io.ReadAll(r.Body)
+				r.Body.Close()
+				if err != nil || r.StatusCode != 200 || len(body) == 0 {
+					t.Errorf("a client got %d %q, %v", r.StatusCode, body, err)
+				}
+				answered.Add(1)
+			}
+		})
+	}
+	for n := 1; n <= *reloads; n++ {
+		if _, err := w.h.Reload(w.doorFile(fmt.Sprint(n), "secret")); err != nil {
+			t.Fatal(err)
+		}
+		until(t, func() bool { _, ok := d.seen.Load(fmt.Sprint(n)); return ok || t.Failed() })
+	}
+	cancel()
+	clients.Wait()
+	t.Logf("%d reloads, %d requests, %d logins", *reloads, answered.Load(), d.count("/loginsecret"))
+	if n := d.half.Load(); n > 0 {
+		t.Errorf("%d requests were dealt with by halves of two configurations", n)
+	}
+	if n := d.count("/loginsecret"); n != 1 {
+		t.Errorf("%d logins: the session did not go on", n)
+	}
+	if n := d.refused.Load(); n > 0 {
+		t.Errorf("%d requests had no token", n)
+	}
+}
+
+// What means the same goes on, what does not begins anew, and what is gone is
+// given up.
+func TestReloadKeepsSessionsThatMeanTheSame(t *testing.T) {
+	w, d := doorWorld(t, fmt.Sprintf(doorRules, "0", "secret"))
+	by := func(want string) {
+		t.Helper()
+		r, err := w.client.Get(d.URL + "/items")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if got := r.Header.Get("X-By"); r.StatusCode != 200 || got != want {
+			t.Errorf("answered %d to the session of %q, want %q", r.StatusCode, got, want)
+		}
+	}
+	by("/loginsecret")
+	reload := func(rules string) *holdfast.Reloaded {
+		t.Helper()
+		out, err := w.h.Reload(w.compile(rules))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	plain := fmt.Sprintf(doorRules, "0", "secret")
+	out := reload(strings.Replace(plain, "name: two", "name: three", 1))
+	if got := out.String(); got != "configuration 2 holds: rules +three -two; sessions: 1 go on" {
+		t.Error(got)
+	}
+	by("/loginsecret")
+	if n := d.count("/loginsecret"); n != 1 {
+		t.Fatalf("%d logins, want 1", n)
+	}
+	out = reload(fmt.Sprintf(doorRules, "0", "other"))
+	if len(out.Sessions.Anew) != 1 || out.Sessions.GoOn != 0 {
+		t.Errorf("with another password: %+v", out.Sessions)
+	}
+	by("/loginother")
+	out = reload(strings.Replace(fmt.Sprintf(doorRules, "0", "other"), "/login HTTP", "/login2 HTTP", 1))
+	if len(out.Sessions.Anew) != 1 || len(out.Macros.Changed) != 1 {
+		t.Errorf("with another macro: %+v", out)
+	}
+	by("/login2other")
+	out = reload(strings.Replace(plain, "alice", "bob", 1))
+	if len(out.Sessions.GaveUp) != 1 || fmt.Sprint(out.Identities) != "{[bob] [alice] []}" {
+		t.Errorf("with another identity: %+v", out)
+	}
+	by("/loginsecret")
+	if names := w.h.Engine().Names(); len(names) != 1 || names[0] != "bob" {
+		t.Errorf("the identities are %v", names)
+	}
+}
+
+// A recovery ends under the configuration that it began with, for those who wait
+// for it, and what it brings is not taken for the session of another.
+func TestReloadDuringRecovery(t *testing.T) {
+	w, d := doorWorld(t, fmt.Sprintf(doorRules, "0", "secret"))
+	hold := make(chan struct{})
+	d.hold.Store(hold)
+	got := make(chan string, 3)
+	get := func() {
+		r, err := w.newClient("").Get(d.URL + "/items")
+		if err != nil {
+			got <- err.Error()
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		r.Body.Close()
+		got <- fmt.Sprint(r.StatusCode, string(body), r.Header.Get("X-By"))
+	}
+	go get()
+	<-d.waiting
+	if _, err := w.h.Reload(w.doorFile("1", "secret")); err != nil { // the same session
+		t.Fatal(err)
+	}
+	go get()
+	until(t, func() bool { return w.h.Engine().Counts().Requests >= 2 })
+	if _, err := w.h.Reload(w.doorFile("2", "other")); err != nil { // somebody else's
+		t.Fatal(err)
+	}
+	go get()
+	<-d.waiting
+	close(hold)
+	seen := map[string]int{}
+	for range 3 {
+		seen[<-got]++
+	}
+	if seen["2000/loginsecret"] != 1 || seen["2001/loginsecret"] != 1 || seen["2002/loginother"] != 1 {
+		t.Errorf("the answers are %v", seen)
+	}
+	if d.count("/loginsecret") != 1 || d.count("/loginother") != 1 {
+		t.Errorf("the logins are %v", d.logins)
+	}
+}
+
+// What cannot change while it runs is refused by name, and nothing changes.
+func TestReloadRefusesWhatIsFixed(t *testing.T) {
+	w, _ := doorWorld(t, fmt.Sprintf(doorRules, "0", "secret"))
+	_, err := w.h.Reload(w.compile(fmt.Sprintf(doorRules, "1", "secret") + "listen: [{address: \"127.0.0.1:0\"}]\nframing: lenient\n"))
+	var fixed *holdfast.RestartError
+	if !errors.As(err, &fixed) || strings.Join(fixed.Keys, " ") != "listen framing" || !strings.Contains(err.Error(), "restart") {
+		t.Errorf("the error is %v", err)
+	}
+	if got := w.h.File().Variables["SAYS"]; got != "0" {
+		t.Errorf("after a refusal the configuration says %q", got)
+	}
+}
+
+// Connections of other ways out are of no use any more, and what is under way on
+// them ends there.
+func TestReloadChangesWaysOut(t *testing.T) {
+	w, d := doorWorld(t, fmt.Sprintf(doorRules, "0", "secret"))
+	for n := range 5 {
+		if _, err := w.h.Reload(w.compile(fmt.Sprintf(doorRules, "0", "secret") + fmt.Sprintf("timeouts: {idle: %ds}\n", n+10))); err != nil {
+			t.Fatal(err)
+		}
+		if code, _ := w.get("/items"); code != 200 {
+			t.Fatalf("with other ways out: %d", code)
+		}
+	}
+	if n := d.count("/loginsecret"); n != 1 {
+		t.Errorf("%d logins: the session did not go on", n)
+	}
+}
+
+// until waits for something that must happen.
+func until(t *testing.T, happened func() bool) {
+	t.Helper()
+	limit, look := time.After(patience), time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for !happened() {
+		select {
+		case <-look.C:
+		case <-limit:
+			t.Fatal("what was waited for did not happen")
+		}
+	}
+}
