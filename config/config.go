@@ -187,5 +187,12 @@ func Parse(name string, src []byte, o Options) (*File, Warnings, error) {
 
 // String is the name of the file and how much is in it; never a secret.
 func (f *File) String() string {
-	return fmt.Sprintf("%s: %d rules, %d macros, %d identities", f.Name, len(f.Rules), len(f.Macros), len(f.Identities))
+	return fmt.Sprintf("%s: %s, %s, %s", f.Name, count(len(f.Rules), "rule", "rules"), count(len(f.Macros), "macro", "macros"), count(len(f.Identities), "identity", "identities"))
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		many = one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
