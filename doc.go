@@ -6,6 +6,7 @@
 //
 //	cmd/holdfast                 flags, one file per subcommand
 //	api api/client               the operations by HTTP, and who asks for them
+//	control/params               the parameters of operations, described and checked
 //	control                      what can be done to a running Holdfast: one table of operations
 //	learn                        a recorded login becomes a configuration that is proved
 //	holdfast                     Config, New, Run, Close, the pipeline

@@ -19,25 +19,19 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/holdfast-proxy/holdfast/control"
+	"github.com/holdfast-proxy/holdfast/control/params"
 )
 
 // route is an operation as it is asked for by HTTP.
 type route struct {
 	op       control.Operation
 	registry huma.Registry
-	schema   *huma.Schema // of all parameters together
-	fields   []field
+	params   *params.Set
 	body     bool // those that stand in no path are a JSON object
 }
 
-// field is one parameter.
-type field struct {
-	name   string
-	inPath bool
-	kind   reflect.Kind
-	schema *huma.Schema
-	needed bool
-}
+// inPath says whether a parameter stands in the path.
+func (r *route) inPath(name string) bool { return strings.Contains(r.op.Path, "{"+name+"}") }
 
 // project makes the routes and the document of the table.
 func project(table []control.Operation) (*huma.OpenAPI, []route, error) {
@@ -49,7 +43,8 @@ func project(table []control.Operation) (*huma.OpenAPI, []route, error) {
 			continue
 		}
 		r := route{op: op, registry: registry, body: op.Method == http.MethodPost || op.Method == http.MethodPut}
-		if err := r.describe(); err != nil {
+		var err error
+		if r.params, err = params.Of(&op, registry); err != nil {
 			return nil, nil, err
 		}
 		r.document(doc)
@@ -77,30 +72,6 @@ func schemaName(t reflect.Type, hint string) string {
 	default:
 		return strings.ToUpper(from[:1]) + from[1:] + name
 	}
-}
-
-// describe finds the parameters in the type of the operation's.
-func (r *route) describe() error {
-	r.schema = &huma.Schema{Type: huma.TypeObject, Properties: map[string]*huma.Schema{}, AdditionalProperties: false}
-	for _, f := range reflect.VisibleFields(r.op.Params) {
-		if f.Anonymous {
-			continue
-		}
-		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "" {
-			return fmt.Errorf("internal error: parameter %s of %s has no name", f.Name, r.op.Name)
-		}
-		p := field{name: name, kind: f.Type.Kind(), inPath: strings.Contains(r.op.Path, "{"+name+"}"),
-			schema: huma.SchemaFromField(r.registry, f, r.op.Params.Name()+f.Name)}
-		p.needed = p.inPath || options == ""
-		r.fields = append(r.fields, p)
-		r.schema.Properties[name] = p.schema
-		if p.needed {
-			r.schema.Required = append(r.schema.Required, name)
-		}
-	}
-	r.schema.PrecomputeMessages()
-	return nil
 }
 
 // serve answers one request.
@@ -153,59 +124,40 @@ func (r *route) read(req *http.Request) (any, *Problem) {
 	if err != nil {
 		return nil, faulty(Fault{"query", "is no query: " + err.Error()})
 	}
-	for i := range r.fields {
-		f := &r.fields[i]
-		texts := given[f.name]
-		if f.inPath {
-			if len(texts) > 0 || values[f.name] != nil {
-				return nil, faulty(Fault{f.name, "stands in the path"})
+	for i := range r.params.Fields {
+		f := &r.params.Fields[i]
+		texts := given[f.Name]
+		if r.inPath(f.Name) {
+			if len(texts) > 0 || values[f.Name] != nil {
+				return nil, faulty(Fault{f.Name, "stands in the path"})
 			}
-			texts = []string{req.PathValue(f.name)}
+			texts = []string{req.PathValue(f.Name)}
 		}
-		delete(given, f.name)
+		delete(given, f.Name)
 		switch {
 		case len(texts) == 0:
 			continue
 		case len(texts) > 1:
-			return nil, faulty(Fault{f.name, "is given more than once"})
+			return nil, faulty(Fault{f.Name, "is given more than once"})
 		}
-		value, fault := f.parse(texts[0])
+		value, fault := parse(f.Kind, texts[0])
 		if fault != "" {
-			return nil, faulty(Fault{f.name, fault})
+			return nil, faulty(Fault{f.Name, fault})
 		}
-		values[f.name] = value
+		values[f.Name] = value
 	}
 	for name := range given {
-		return nil, faulty(Fault{clip(name), "is no parameter of this operation"})
+		return nil, faulty(Fault{params.Clip(name), "is no parameter of this operation"})
 	}
-	return r.decode(values)
-}
-
-// decode checks the values, and makes the operation's struct of them.
-func (r *route) decode(values map[string]any) (any, *Problem) {
-	var result huma.ValidateResult
-	huma.Validate(r.registry, r.schema, huma.NewPathBuffer([]byte{}, 0), huma.ModeWriteToServer, values, &result)
-	var faults []Fault
-	for _, err := range result.Errors {
-		var detail *huma.ErrorDetail
-		if errors.As(err, &detail) {
-			faults = append(faults, Fault{clip(detail.Location), clip(detail.Message)})
-			continue
-		}
-		faults = append(faults, Fault{"", clip(err.Error())})
-	}
+	decoded, faults := r.params.Decode(values)
 	if len(faults) > 0 {
-		return nil, faulty(faults...)
+		own := make([]Fault, len(faults))
+		for i, f := range faults {
+			own[i] = Fault(f)
+		}
+		return nil, faulty(own...)
 	}
-	params := reflect.New(r.op.Params).Interface()
-	raw, err := json.Marshal(values)
-	if err == nil {
-		err = json.Unmarshal(raw, params)
-	}
-	if err != nil {
-		return nil, faulty(Fault{"", clip(err.Error())})
-	}
-	return params, nil
+	return decoded, nil
 }
 
 // maxFaults bounds what a problem lists.
@@ -217,18 +169,9 @@ func faulty(faults ...Fault) *Problem {
 	return p
 }
 
-// clip shortens what a caller wrote.
-func clip(s string) string {
-	const most = 200
-	if len(s) > most {
-		s = s[:most] + "…"
-	}
-	return strings.ToValidUTF8(s, "?")
-}
-
 // parse reads a parameter of a path or a query.
-func (f *field) parse(text string) (value any, fault string) {
-	switch f.kind {
+func parse(kind reflect.Kind, text string) (value any, fault string) {
+	switch kind {
 	case reflect.String:
 		return text, ""
 	case reflect.Bool:
@@ -261,13 +204,13 @@ func readBody(req *http.Request, into map[string]any) *Problem {
 	case len(raw) == 0:
 		return nil
 	}
-	media, params, err := mime.ParseMediaType(req.Header.Get("Content-Type"))
-	if charset := params["charset"]; err != nil || media != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
+	media, fields, err := mime.ParseMediaType(req.Header.Get("Content-Type"))
+	if charset := fields["charset"]; err != nil || media != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return newProblem(http.StatusUnsupportedMediaType, CodeMedia, "The body is not said to be JSON.", "Send Content-Type: application/json.")
 	}
 	var object map[string]any
 	if err := json.Unmarshal(raw, &object); err != nil {
-		return faulty(Fault{"body", "is no JSON object: " + clip(err.Error())})
+		return faulty(Fault{"body", "is no JSON object: " + params.Clip(err.Error())})
 	}
 	if object == nil {
 		return faulty(Fault{"body", "is no JSON object"})
@@ -296,18 +239,19 @@ func (r *route) document(doc *huma.OpenAPI) {
 	op := &huma.Operation{OperationID: r.op.Name, Summary: r.op.Doc, Tags: []string{strings.Split(r.op.Name, ".")[0]}, Responses: map[string]*huma.Response{},
 		Extensions: map[string]any{"x-holdfast-danger": string(r.op.Danger), "x-holdfast-reveals": r.op.Reveals}}
 	body := &huma.Schema{Type: huma.TypeObject, Properties: map[string]*huma.Schema{}, AdditionalProperties: false}
-	for _, f := range r.fields {
-		if r.body && !f.inPath {
-			body.Properties[f.name] = f.schema
-			if f.needed {
-				body.Required = append(body.Required, f.name)
+	for _, f := range r.params.Fields {
+		inPath := r.inPath(f.Name)
+		if r.body && !inPath {
+			body.Properties[f.Name] = f.Schema
+			if f.Needed {
+				body.Required = append(body.Required, f.Name)
 			}
 			continue
 		}
-		in := map[bool]string{true: "path", false: "query"}[f.inPath]
-		schema := *f.schema
+		in := map[bool]string{true: "path", false: "query"}[inPath]
+		schema := *f.Schema
 		schema.Description = ""
-		op.Parameters = append(op.Parameters, &huma.Param{Name: f.name, In: in, Required: f.needed, Description: f.schema.Description, Schema: &schema})
+		op.Parameters = append(op.Parameters, &huma.Param{Name: f.Name, In: in, Required: f.Needed, Description: f.Schema.Description, Schema: &schema})
 	}
 	if len(body.Properties) > 0 {
 		op.RequestBody = &huma.RequestBody{Required: len(body.Required) > 0, Content: map[string]*huma.MediaType{"application/json": {Schema: body}}}
