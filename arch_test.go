@@ -61,8 +61,9 @@ var drawing = map[string]stratum{
 	"control":          {". learn httpql jar flow macro macro/derive convert rule config session store wire", false, "what can be done to a running Holdfast, as one table; it asks the top, the engine, the jars, and the history by conditions, and has flows of the history become macros and configurations"},
 	"control/params":   {"control", true, "the table's parameters, described and checked for every face"},
 	"api":              {". control control/params flow session", false, "the table by HTTP; it knows errors of flows, and counts flows and changes of sessions"},
+	"mcp":              {"control control/params flow", false, "the table as tools for models; errors of flows say what to do next"},
 	"api/client":       {"control", false, "asks by HTTP, with the table's types"},
-	"cmd/holdfast":     {". learn control api api/client jar ca flow macro macro/derive convert config httpql proxy session store store/archive internal/testenv wire", false, "flags and words; kinds of listeners and patterns of hosts are flags, files of cookies and recordings arguments, and a macro's messages are shown"},
+	"cmd/holdfast":     {". learn control api api/client mcp jar ca flow macro macro/derive convert config httpql proxy session store store/archive internal/testenv wire", false, "flags and words; kinds of listeners and patterns of hosts are flags, files of cookies and recordings arguments, and a macro's messages are shown"},
 	"bench":            {"", false, "measures programs from outside, as a stranger"},
 }
 

@@ -5,7 +5,7 @@
 // The strata; imports go down only (arch_test.go is this drawing, executable):
 //
 //	cmd/holdfast                 flags, one file per subcommand
-//	api api/client               the operations by HTTP, and who asks for them
+//	api api/client mcp           the operations by HTTP, who asks for them, and the operations as tools
 //	control/params               the parameters of operations, described and checked
 //	control                      what can be done to a running Holdfast: one table of operations
 //	learn                        a recorded login becomes a configuration that is proved

@@ -1,6 +1,7 @@
 // Package api is Holdfast's face towards programs: the operations of package
 // control as a REST API below /api/v1, a stream of events, and figures for a
-// monitoring system at /metrics.
+// monitoring system at /metrics. Another face, for language models, may answer
+// at /mcp of the same address.
 //
 // The routes, the checks of parameters and the OpenAPI 3.1 document at
 // /api/v1/openapi.json are all made of the one table in package control, so

@@ -43,6 +43,14 @@ type Config struct {
 	Hosts       []string
 	Metrics     *Metrics
 	MetricsOpen bool // /metrics wants no token
+	// MCP makes what answers at /mcp, behind the same checks; nil: nothing does.
+	MCP func(*control.Desk) (Face, error)
+}
+
+// Face answers at a path of its own.
+type Face interface {
+	http.Handler
+	Close() // called when nobody asks any more
 }
 
 // minChosen is how long a token must be that a person chose, in bytes.
@@ -54,6 +62,7 @@ type Server struct {
 	config   Config
 	http     *http.Server
 	guard    guard
+	face     Face // of Config.MCP, while it is served
 }
 
 // Listen opens the listener; connections wait until Serve. An address that
@@ -98,11 +107,20 @@ func (s *Server) URL() string {
 
 const (
 	metricsPath = "/metrics"
+	mcpPath     = "/mcp"
 	prefix      = "/api/v1"
 )
 
 // Serve serves until ctx ends, which is no error, or the listener fails.
 func (s *Server) Serve(ctx context.Context, desk *control.Desk) error {
+	var err error
+	if s.config.MCP != nil {
+		if s.face, err = s.config.MCP(desk); err != nil {
+			s.listener.Close()
+			return err
+		}
+		defer s.face.Close()
+	}
 	handler, err := s.handler(desk)
 	if err != nil {
 		s.listener.Close()
@@ -161,6 +179,11 @@ func (s *Server) endpoints(desk *control.Desk) ([]endpoint, error) {
 	if s.config.Metrics != nil {
 		handler := promhttp.HandlerFor(s.config.Metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: writeTimeout})
 		add("GET "+metricsPath, handler.ServeHTTP)
+	}
+	if s.face != nil {
+		for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodDelete} {
+			add(method+" "+mcpPath, s.face.ServeHTTP)
+		}
 	}
 	return all, nil
 }

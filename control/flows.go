@@ -246,6 +246,7 @@ type flowID struct {
 type getFlowParams struct {
 	flowID
 	Body   int  `json:"body,omitempty" minimum:"0" maximum:"1048576" doc:"How many bytes of each body are shown; none when absent."`
+	Offset int  `json:"offset,omitempty" minimum:"0" maximum:"33554432" doc:"From which byte of each body, as it is shown."`
 	Reveal bool `json:"reveal,omitempty" doc:"Show secrets, where Holdfast was started with --reveal-secrets."`
 }
 
@@ -319,7 +320,7 @@ func getFlow(ctx context.Context, d *Desk, p *getFlowParams) (*FlowDetail, error
 			}
 		}
 	}
-	return DetailFlow(stored, p.Body, known, p.Reveal), nil
+	return DetailFlow(stored, Window{p.Offset, p.Body}, known, p.Reveal), nil
 }
 
 func deleteFlows(ctx context.Context, d *Desk, p *deleteFlowsParams) (*FlowsDeleted, error) {

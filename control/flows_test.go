@@ -114,7 +114,7 @@ func TestShowFlow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hidden := control.DetailFlow(stored, 1<<20, []string{"welcome"}, false)
+	hidden := control.DetailFlow(stored, control.Window{Most: 1 << 20}, []string{"welcome"}, false)
 	if shown := fmt.Sprintf("%+v %+v %+v %+v", hidden, hidden.Client, hidden.Request, hidden.Response); strings.Contains(shown, "secret-") || strings.Contains(shown, "hunter2") || strings.Contains(shown, "welcome") {
 		t.Errorf("secrets are shown: %s", shown)
 	}
@@ -124,12 +124,23 @@ func TestShowFlow(t *testing.T) {
 	if hidden.Request.Body != `{"user":"alice","password":***}` || hidden.Response.Body != "***, here is *** again and ***; page 2" {
 		t.Errorf("the bodies are %q and %q", hidden.Request.Body, hidden.Response.Body)
 	}
-	shown := control.DetailFlow(stored, 7, nil, true)
+	shown := control.DetailFlow(stored, control.Window{Most: 7}, nil, true)
 	if !strings.Contains(shown.Request.Head, "sid=secret-gg\n") || shown.Response.Body != "welcome" || !shown.Response.Cut || shown.Response.Bytes != 54 {
 		t.Errorf("revealed: %+v %+v", shown.Request, shown.Response)
 	}
-	if bare := control.DetailFlow(stored, 0, nil, true); bare.Response.Body != "" || bare.Response.Cut {
+	if bare := control.DetailFlow(stored, control.Window{}, nil, true); bare.Response.Body != "" || bare.Response.Cut {
 		t.Errorf("a body that nobody asked for: %+v", bare.Response)
+	}
+	if later := control.DetailFlow(stored, control.Window{Offset: 5, Most: 4}, nil, true); later.Response.Body != "me, " || !later.Response.Cut {
+		t.Errorf("a part of a body: %+v", later.Response)
+	}
+	// Byte by byte a secret does not come out either.
+	var pieces strings.Builder
+	for i := range 100 {
+		pieces.WriteString(control.DetailFlow(stored, control.Window{Offset: i, Most: 1}, nil, false).Response.Body)
+	}
+	if pieces.String() != "welcome, here is *** again and ***; page 2" {
+		t.Errorf("byte by byte the body is %q", pieces.String())
 	}
 	if len(shown.Trace.Trace) != 1 || len(shown.Trace.Earlier) != 1 || shown.Trace.Earlier[0].Status != 401 {
 		t.Errorf("the trace: %+v", shown.Trace)

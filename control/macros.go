@@ -92,15 +92,21 @@ func (d *Desk) runMacro(p *runMacroParams, operation string, do func(ctx context
 	}
 	return d.runs.start(operation, who, m.Name, func(ctx context.Context, r *Run) error {
 		result, err := do(ctx, who, m.Name, p.Inputs)
+		show := func(steps []macro.StepResult, failed *macro.StepError) {
+			r.Report = ReportMacro(d.proxy.File(), m.Name, who, p.Inputs, steps, failed, false)
+			if p.Reveal {
+				r.revealed = ReportMacro(d.proxy.File(), m.Name, who, p.Inputs, steps, failed, true)
+			}
+		}
 		var step *macro.StepError
 		switch {
 		case errors.As(err, &step):
-			r.Report = ReportMacro(d.proxy.File(), m.Name, who, p.Inputs, step.Steps, step, p.Reveal)
+			show(step.Steps, step)
 			return &flow.Error{Status: 409, Reason: flow.ReasonRecovery, Detail: "The macro failed: " + r.Report.Failed.Message + ".", Next: "See the report for what was sent and answered."}
 		case err != nil:
 			return err
 		}
-		r.Report = ReportMacro(d.proxy.File(), m.Name, who, p.Inputs, result.Steps, nil, p.Reveal)
+		show(result.Steps, nil)
 		return nil
 	})
 }

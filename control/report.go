@@ -42,8 +42,8 @@ type MacroFailure struct {
 type MacroExchange struct {
 	Step      int               `json:"step"`
 	URL       string            `json:"url"` // without its query
-	Sent      string            `json:"sent"`
-	Got       string            `json:"got"`
+	Sent      string            `json:"sent" foreign:"text"`
+	Got       string            `json:"got" foreign:"text"`
 	BodyBytes int               `json:"body_bytes"`
 	Millis    float64           `json:"ms"`
 	Cookies   []string          `json:"cookies"` // sent

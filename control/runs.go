@@ -40,12 +40,13 @@ type Run struct {
 	Began     time.Time    `json:"began"`
 	Ended     time.Time    `json:"ended,omitzero"`
 	Sessions  []Session    `json:"sessions,omitempty" doc:"Of a refresh that is done."`
-	Report    *MacroReport `json:"report,omitempty" doc:"Of a macro that is over."`
+	Report    *MacroReport `json:"report,omitempty" doc:"Of a macro that is over; not in a list."`
 	Error     *RunError    `json:"error,omitempty" doc:"Of one that failed."`
 
-	number uint64
-	cancel context.CancelFunc
-	over   chan struct{}
+	revealed *MacroReport // with its secrets, where it was begun by one who may see them
+	number   uint64
+	cancel   context.CancelFunc
+	over     chan struct{}
 }
 
 // RunError says why a run failed.
@@ -98,7 +99,7 @@ func (r *runs) start(operation, identity, macro string, do func(ctx context.Cont
 	}
 	if going >= maxRuns {
 		return nil, &flow.Error{Status: 429, Reason: ReasonRuns, Detail: fmt.Sprintf("%d macros run already, the most that may.", going),
-			Next: "Wait for one, or cancel one: DELETE /api/v1/runs/ID."}
+			Next: "Wait for one, or cancel one (run.cancel)."}
 	}
 	r.number++
 	run := &Run{Version: 1, ID: fmt.Sprintf("run-%d", r.number), Operation: operation, Identity: identity, Macro: macro, State: RunGoing,
@@ -145,7 +146,7 @@ func (r *runs) progress(run *Run) {
 func (r *runs) end(run, out *Run, err, cancelled error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	run.State, run.Ended, run.Sessions, run.Report = RunDone, time.Now().UTC(), out.Sessions, out.Report
+	run.State, run.Ended, run.Sessions, run.Report, run.revealed = RunDone, time.Now().UTC(), out.Sessions, out.Report, out.revealed
 	var known *flow.Error
 	switch {
 	case err == nil:
@@ -187,8 +188,9 @@ func (r *runs) now(run *Run) *Run {
 }
 
 type runParams struct {
-	ID   string `json:"id" minLength:"1" maxLength:"64" doc:"Of the run."`
-	Wait int    `json:"wait,omitempty" minimum:"0" maximum:"60" doc:"How many seconds to wait for its end."`
+	ID     string `json:"id" minLength:"1" maxLength:"64" doc:"Of the run."`
+	Wait   int    `json:"wait,omitempty" minimum:"0" maximum:"60" doc:"How many seconds to wait for its end."`
+	Reveal bool   `json:"reveal,omitempty" doc:"Show what was sent and taken, where the run was begun with reveal."`
 }
 
 type cancelParams struct {
@@ -204,7 +206,9 @@ func runOperations() []Operation {
 				defer d.runs.mu.Unlock()
 				var all []Run
 				for _, run := range d.runs.all {
-					all = append(all, *run)
+					shown := *run
+					shown.Report = nil // which may be large
+					all = append(all, shown)
 				}
 				slices.SortFunc(all, func(a, b Run) int { return cmp.Compare(a.number, b.number) })
 				return paged(all, *p, func(r *Run) string { return fmt.Sprintf("%020d", r.number) })
@@ -212,6 +216,9 @@ func runOperations() []Operation {
 		of(Operation{Name: "run.get", Doc: "Show a run, now or when it is over.", Danger: Read, Foreign: true, Reveals: true,
 			Method: "GET", Path: "/runs/{id}", Tool: "macros.get_run", Command: "runs show"},
 			func(ctx context.Context, d *Desk, p *runParams) (*Run, error) {
+				if err := d.mayReveal(p.Reveal); err != nil {
+					return nil, err
+				}
 				run, err := d.runs.find(p.ID)
 				if err != nil {
 					return nil, err
@@ -226,7 +233,11 @@ func runOperations() []Operation {
 						return nil, ctx.Err()
 					}
 				}
-				return d.runs.now(run), nil
+				now := d.runs.now(run)
+				if p.Reveal && now.revealed != nil {
+					now.Report = now.revealed
+				}
+				return now, nil
 			}),
 		of(Operation{Name: "run.cancel", Doc: "End a run. Requests that were sent stay sent; a recovery that others wait for goes on.", Danger: Change, Foreign: true,
 			Method: "DELETE", Path: "/runs/{id}", Tool: "macros.cancel_run", Command: "runs cancel"},

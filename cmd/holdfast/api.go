@@ -62,7 +62,8 @@ func (o *apiOptions) open(cmd *cobra.Command, c *holdfast.Config) error {
 		identities = c.File.Order
 	}
 	o.events, o.trace, o.metrics = control.NewEvents(), control.NewTrace(c.Trace), api.NewMetrics(identities)
-	config := api.Config{Address: o.address, Hosts: o.hosts, Metrics: o.metrics, MetricsOpen: o.metricsOpen, Chosen: o.tokenFile != ""}
+	config := api.Config{Address: o.address, Hosts: o.hosts, Metrics: o.metrics, MetricsOpen: o.metricsOpen, Chosen: o.tokenFile != "",
+		MCP: mcpFace(o.events.Warn)}
 	var err error
 	if config.Token, err = o.token(); err != nil {
 		return err

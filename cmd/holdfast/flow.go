@@ -298,7 +298,7 @@ The ID is the number that holdfast flow list shows, or the beginning of a flow's
 			if err != nil {
 				return err
 			}
-			detail := control.DetailFlow(stored, o.body, nil, o.reveal)
+			detail := control.DetailFlow(stored, control.Window{Most: o.body}, nil, o.reveal)
 			if o.asJSON {
 				return printJSON(cmd, detail)
 			}

@@ -17,11 +17,12 @@ import (
 func runsCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "runs", Short: "Look at what takes long in a running serve (macros, refreshes, learning), and end it",
 		Example: "  holdfast runs list\n  holdfast runs cancel run-1"}
-	id := func(args []string) map[string]any { return map[string]any{"id": args[0]} }
 	one := func(operation string) func(*cobra.Command, *client.Client, *liveOptions, []string) error {
 		return func(cmd *cobra.Command, c *client.Client, o *liveOptions, args []string) error {
 			var run control.Run
-			if err := c.Call(cmd.Context(), operation, id(args), &run); err != nil {
+			p := o.params()
+			p["id"] = args[0]
+			if err := c.Call(cmd.Context(), operation, p, &run); err != nil {
 				return err
 			}
 			return printRun(cmd, &run, o.asJSON)
@@ -30,7 +31,7 @@ func runsCommand() *cobra.Command {
 	list := listing("list", "List the runs that are under way, and the last that are over", "run.list", "", "ID\tSTATE\tOPERATION\tIDENTITY\tMACRO\tREQUESTS\tBEGAN", printRunRow)
 	list.Example = "  holdfast runs list --json" // the operation is called run
 	cmd.AddCommand(list,
-		live("show ID", "Show a run", "holdfast runs show run-1 --json", cobra.ExactArgs(1), "json", one("run.get")),
+		live("show ID", "Show a run", "holdfast runs show run-1 --json", cobra.ExactArgs(1), "json reveal", one("run.get")),
 		live("cancel ID", "End a run; requests that were sent stay sent", "holdfast runs cancel run-1", cobra.ExactArgs(1), "json", one("run.cancel")))
 	return cmd
 }
@@ -68,7 +69,11 @@ func finish(cmd *cobra.Command, c *client.Client, operation string, params any) 
 	for run.State == control.RunGoing {
 		id := run.ID
 		*run = control.Run{}
-		err := c.Call(ctx, "run.get", map[string]any{"id": id, "wait": 60}, run)
+		ask := map[string]any{"id": id, "wait": 60}
+		if p, ok := params.(map[string]any); ok && p["reveal"] == true {
+			ask["reveal"] = true
+		}
+		err := c.Call(ctx, "run.get", ask, run)
 		if err != nil && ctx.Err() != nil {
 			late, stop := context.WithTimeout(context.WithoutCancel(ctx), cancelling)
 			defer stop()

@@ -106,3 +106,10 @@ func Clip(s string) string {
 	}
 	return strings.ToValidUTF8(s, "?")
 }
+
+// Lists says whether the operation gives a list in pages.
+func (s *Set) Lists() bool {
+	_, limit := s.Field("limit")
+	_, cursor := s.Field("cursor")
+	return limit && cursor
+}
