@@ -147,6 +147,15 @@ func (h *Holdfast) History() (store.HistoryStats, bool) {
 	return h.history.out.Stats(), true
 }
 
+// Commits says how long the project's transactions took, by kind. It is empty
+// without a project.
+func (h *Holdfast) Commits() []store.Latency {
+	if h.config.Store == nil {
+		return nil
+	}
+	return h.config.Store.Latencies()
+}
+
 // close writes what waits. Whatever is not written has been said.
 func (h *historian) close() {
 	if h != nil {

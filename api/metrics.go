@@ -77,7 +77,30 @@ func (m *Metrics) Bind(h *holdfast.Holdfast) error {
 			return err
 		}
 	}
+	if h.Commits() != nil {
+		if err := m.registry.Register(commits{h}); err != nil {
+			return err
+		}
+	}
 	return m.bindHistory(h)
+}
+
+// commits collects how long the project's transactions took.
+type commits struct{ of *holdfast.Holdfast }
+
+// Describe implements [prometheus.Collector].
+func (c commits) Describe(to chan<- *prometheus.Desc) { to <- c.desc() }
+
+func (commits) desc() *prometheus.Desc {
+	return prometheus.NewDesc("holdfast_store_commit_seconds", "How long the project's transactions took until they were on the disk: of state, for which answers wait, and of the history.",
+		[]string{"kind"}, nil)
+}
+
+// Collect implements [prometheus.Collector].
+func (c commits) Collect(to chan<- prometheus.Metric) {
+	for _, l := range c.of.Commits() {
+		to <- prometheus.MustNewConstHistogram(c.desc(), l.Count, l.Sum.Seconds(), l.Within, l.Kind)
+	}
 }
 
 // bindHistory adds the figures of the history, where one is written.

@@ -25,12 +25,16 @@ func TestHistoryFigures(t *testing.T) {
 		}
 		figures = w.ask("GET", "/metrics", "").body
 	}
-	for _, want := range []string{"holdfast_history_flows_dropped_total 0\n", "holdfast_history_bodies_dropped_total 0\n", "holdfast_history_waiting_bytes ", "holdfast_history_failing 0\n"} {
+	for _, want := range []string{"holdfast_history_flows_dropped_total 0\n", "holdfast_history_bodies_dropped_total 0\n", "holdfast_history_waiting_bytes ", "holdfast_history_failing 0\n",
+		`holdfast_store_commit_seconds_bucket{kind="history",le="0.0005"} `, `holdfast_store_commit_seconds_count{kind="state"} `} {
 		if !strings.Contains(figures, want) {
 			t.Errorf("no %s in %s", want, figures)
 		}
 	}
-	if figures := newWorld(t, settings{}).ask("GET", "/metrics", "").body; strings.Contains(figures, "holdfast_history") {
+	if strings.Contains(figures, `holdfast_store_commit_seconds_count{kind="history"} 0`) {
+		t.Error("the history's transactions are not counted")
+	}
+	if figures := newWorld(t, settings{}).ask("GET", "/metrics", "").body; strings.Contains(figures, "holdfast_history") || strings.Contains(figures, "holdfast_store") {
 		t.Error("a history that is not there has figures")
 	}
 }

@@ -7,6 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/holdfast-proxy/holdfast/httpql"
 	"github.com/holdfast-proxy/holdfast/store/index"
@@ -16,6 +20,10 @@ const (
 	blockFlows = 64 // flows of a block; ids are block*64 + n
 	maxNumbers = 16 // block numbers that are reserved at once
 	maxRows    = 256
+
+	flowColumns = 23 // of the table flows
+	mostAlike   = 8  // kinds of flows of a group that are told apart
+	fewAlike    = 4  // flows for which that is not worth it
 )
 
 // block is one that this process fills: nobody else writes to it.
@@ -26,14 +34,12 @@ type block struct {
 	full     bool
 	request  index.Signature
 	response index.Signature
-	unsigned bool // a flow is not in the signatures
+	unsigned bool   // a flow is not in the signatures
+	body     []byte // an answer's that is
 }
 
 // numbers are block numbers of this process alone.
 type numbers struct{ next, end, size int64 }
-
-// columns of a flow's row, in the order in which they are written and read.
-const flowColumns = `id, uid, at, ended, sent, answered, tool, identity, listener, host, origin, port, tls, method, status, generation, state, flags, request_size, response_size, node, content`
 
 // commit writes a group in one transaction. It may be called again with the same
 // group, also where it is not known whether the transaction before succeeded:
@@ -44,8 +50,10 @@ func (h *History) commit(ctx context.Context, group []*entry) error {
 			if err := h.place(ctx, e); err != nil {
 				return err
 			}
+			h.breathe()
 		}
 	}
+	h.pack(group)
 	if err := h.sealBodies(ctx, group); err != nil {
 		return err
 	}
@@ -61,7 +69,7 @@ func (h *History) commit(ctx context.Context, group []*entry) error {
 	return err
 }
 
-// place gives a flow its id, and seals its content for it.
+// place gives a flow its id, and has it in the signatures of its block.
 func (h *History) place(ctx context.Context, e *entry) error {
 	if b := h.block; b == nil || b.full || b.flows == blockFlows {
 		number, err := h.number(ctx)
@@ -78,15 +86,40 @@ func (h *History) place(ctx context.Context, e *entry) error {
 		}
 	}
 	e.block, e.id = h.block, h.block.number*blockFlows+h.block.flows
-	e.sealed = h.s.box.Seal(nil, h.zip.EncodeAll(e.content.b, nil), flowPlace(e.id))
 	h.sign(e)
 	h.block.flows++
-	h.block.bytes += int64(len(e.sealed))
 	return nil
 }
 
 // sign adds a flow to the signatures of its block, as a search will read it.
 func (h *History) sign(e *entry) {
+	if e.simple {
+		h.signParts(e)
+	} else {
+		h.signDecoded(e)
+	}
+	h.block.full = h.block.request.Full() || h.block.response.Full()
+}
+
+// signParts is sign for a flow whose parts are all that a search finds.
+func (h *History) signParts(e *entry) {
+	b, table, c := h.block, h.s.signs(), &e.content
+	b.request.AddText(table, c.partBytes(partRequest), c.partBytes(partRequestBody))
+	body := c.partBytes(partResponseBody)
+	if bytes.Equal(body, b.body) {
+		// It is in the signature but for where the head ends and it begins.
+		b.response.AddText(table, c.partBytes(partResponse), body[:min(len(body), 2)])
+	} else {
+		b.response.AddText(table, c.partBytes(partResponse), body)
+		b.body = body
+	}
+	if e.own.status >= 0 {
+		b.response.AddStatus(table, e.own.status)
+	}
+}
+
+// signDecoded is sign for all others.
+func (h *History) signDecoded(e *entry) {
 	stored, err := decodeContent(e.content.b)
 	if err != nil || len(stored.refs) != len(e.content.large) {
 		h.block.unsigned = true
@@ -98,7 +131,6 @@ func (h *History) sign(e *entry) {
 	record, table := stored.Record(), h.s.signs()
 	h.block.request.Add(table, record, httpql.Request)
 	h.block.response.Add(table, record, httpql.Response)
-	h.block.full = h.block.request.Full() || h.block.response.Full()
 }
 
 // signs gives the trigrams of the project their bits.
@@ -183,6 +215,7 @@ func (h *History) sealBodies(ctx context.Context, group []*entry) error {
 			if row := &e.bodies[i]; !has[row.id] && row.sealed == nil {
 				h.sealBody(row)
 				has[row.id] = true // the next one of the group needs no other
+				h.breathe()
 			}
 		}
 	}
@@ -191,20 +224,51 @@ func (h *History) sealBodies(ctx context.Context, group []*entry) error {
 
 // insert is the transaction.
 func (h *History) insert(ctx context.Context, group []*entry) error {
-	tx, err := h.s.db.BeginTx(ctx, nil)
+	err := h.insertBy(ctx, group, h.s.dialect.numbered)
+	if err != nil && h.s.dialect.has(err) { // COPY cannot leave out what is there
+		err = h.insertBy(ctx, group, false)
+	}
+	return err
+}
+
+func (h *History) insertBy(ctx context.Context, group []*entry, copies bool) error {
+	if err := h.prepare(ctx); err != nil {
+		return err
+	}
+	begun := time.Now()
+	conn, err := h.s.db.Conn(ctx)
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback()
-	if err := h.insertIn(ctx, tx, group); err != nil {
+	defer conn.Close()
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
 		return err
 	}
-	return tx.Commit()
+	defer tx.Rollback() // after Commit it does nothing
+	in := insertion{h: h, tx: tx}
+	if copies {
+		in.conn = conn
+	}
+	if err := in.all(ctx, group); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	h.s.took[commitHistory].since(begun)
+	return nil
 }
 
-// insertIn is what the transaction does.
-func (h *History) insertIn(ctx context.Context, tx *sql.Tx, group []*entry) error {
-	var bodies, links, flows [][]any
+// insertion is what is done within a transaction.
+type insertion struct {
+	h    *History
+	tx   *sql.Tx
+	conn *sql.Conn // that of the transaction, to COPY rows by; nil: they are inserted
+}
+
+func (in *insertion) all(ctx context.Context, group []*entry) error {
+	var bodies, links, packs [][]any
 	var blocks []*block
 	for _, e := range group {
 		for i := range e.bodies {
@@ -214,7 +278,9 @@ func (h *History) insertIn(ctx context.Context, tx *sql.Tx, group []*entry) erro
 			}
 			links = append(links, []any{e.id, row.id[:]})
 		}
-		flows = append(flows, append(append([]any{e.id}, e.clear...), e.node, e.sealed))
+		if last := len(packs) - 1; last < 0 || packs[last][0] != e.pack.id {
+			packs = append(packs, []any{e.pack.id, e.pack.sealed})
+		}
 		if !slices.Contains(blocks, e.block) {
 			blocks = append(blocks, e.block)
 		}
@@ -223,20 +289,25 @@ func (h *History) insertIn(ctx context.Context, tx *sql.Tx, group []*entry) erro
 	// other.
 	slices.SortFunc(bodies, func(a, b []any) int { return bytes.Compare(a[0].([]byte), b[0].([]byte)) })
 	for _, step := range []struct {
-		into string
-		rows [][]any
-	}{{"bodies (id, size, bytes, content)", bodies}, {"flow_bodies (flow, body)", links}, {"flows (" + flowColumns + ")", flows}} {
-		if err := h.s.insertRows(ctx, tx, step.into, step.rows); err != nil {
+		into, columns string
+		rows          [][]any
+	}{{"bodies", "id, size, bytes, content", bodies}, {"flow_bodies", "flow, body", links}, {"packs", "id, content", packs}} {
+		// Bodies are shared: others may bring the same.
+		if err := in.rows(ctx, step.into, step.columns, step.rows, step.into != "bodies"); err != nil {
 			return err
 		}
+	}
+	if err := in.flows(ctx, group); err != nil {
+		return err
 	}
 	for _, b := range blocks {
 		request, response := b.signatures()
 		// The process that fills a block is the only one, so that its own
 		// account of it is the whole.
-		_, err := tx.ExecContext(ctx, h.s.dialect.sql(`INSERT INTO blocks (block, flows, bytes, request, response) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (block) DO UPDATE SET flows = excluded.flows, bytes = excluded.bytes, request = excluded.request, response = excluded.response`),
-			b.number, b.flows, b.bytes, request, response)
+		err := in.exec(ctx, statement{"blocks", 1}, func() string {
+			return `INSERT INTO blocks (block, flows, bytes, request, response) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (block) DO UPDATE SET flows = excluded.flows, bytes = excluded.bytes, request = excluded.request, response = excluded.response`
+		}, b.number, b.flows, b.bytes, request, response)
 		if err != nil {
 			return err
 		}
@@ -244,18 +315,148 @@ ON CONFLICT (block) DO UPDATE SET flows = excluded.flows, bytes = excluded.bytes
 	return nil
 }
 
-// insertRows inserts rows, many in a statement; those that are there stay.
-func (s *Store) insertRows(ctx context.Context, tx *sql.Tx, into string, rows [][]any) error {
-	for some := range slices.Chunk(rows, maxRows) {
-		row := "(" + marks(len(some[0])) + ")"
-		var args []any
-		for _, r := range some {
-			args = append(args, r...)
+// flows inserts the rows of flows. What many of them have in common a file is
+// given once: a value costs more than its row.
+func (in *insertion) flows(ctx context.Context, group []*entry) error {
+	alike := mostAlike
+	if in.h.s.dialect.numbered {
+		alike = 0
+	}
+	var mixed []*entry
+	for ; alike > 0 && len(group) > 0; alike-- {
+		var same, others []*entry
+		for _, e := range group {
+			if e.common == group[0].common {
+				same = append(same, e)
+			} else {
+				others = append(others, e)
+			}
 		}
-		statement := "INSERT INTO " + into + " VALUES " + row + strings.Repeat(", "+row, len(some)-1) + " ON CONFLICT DO NOTHING"
-		if _, err := tx.ExecContext(ctx, s.dialect.sql(statement), args...); err != nil {
+		if group = others; len(same) < fewAlike {
+			mixed = append(mixed, same...)
+		} else if err := in.alike(ctx, same); err != nil {
 			return err
 		}
+	}
+	mixed = append(mixed, group...)
+	rows := make([][]any, len(mixed))
+	for i, e := range mixed {
+		rows[i] = append(e.ownValues(e.common.values(make([]any, 0, flowColumns))), []byte{})
+	}
+	return in.rows(ctx, "flows", commonColumns+", "+ownColumns+", content", rows, true)
+}
+
+// alike inserts the rows of flows with the same common columns.
+func (in *insertion) alike(ctx context.Context, flows []*entry) error {
+	for len(flows) > 0 {
+		n := in.h.s.dialect.rowsOf(len(flows))
+		args := flows[0].common.values(in.h.args[:0])
+		for _, e := range flows[:n] {
+			args = e.ownValues(args)
+		}
+		err := in.exec(ctx, statement{"alike", n}, func() string { return insertAlike(n) }, args...)
+		clear(args)
+		if in.h.args = args; err != nil {
+			return err
+		}
+		flows = flows[n:]
+	}
+	return nil
+}
+
+// insertAlike is a statement: its first values are the common columns of all
+// rows.
+func insertAlike(rows int) string {
+	common := make([]string, strings.Count(commonColumns, ",")+1)
+	for i := range common {
+		common[i] = "?" + strconv.Itoa(i+1)
+	}
+	row := "(" + strings.Join(common, ", ") + ", " + marks(strings.Count(ownColumns, ",")+1) + ", x'')"
+	return "INSERT INTO flows (" + commonColumns + ", " + ownColumns + ", content) VALUES " + row + strings.Repeat(", "+row, rows-1) + " ON CONFLICT DO NOTHING"
+}
+
+// rows inserts rows, many in a statement; those that are there stay. COPY is
+// for rows that nobody else has.
+func (in *insertion) rows(ctx context.Context, into, columns string, rows [][]any, ours bool) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if in.conn != nil && ours {
+		return in.conn.Raw(func(driver any) error {
+			_, err := driver.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{into}, strings.Split(columns, ", "), pgx.CopyFromRows(rows))
+			return err
+		})
+	}
+	for len(rows) > 0 {
+		n := in.h.s.dialect.rowsOf(len(rows))
+		args := in.h.args[:0]
+		for _, r := range rows[:n] {
+			args = append(args, r...)
+		}
+		err := in.exec(ctx, statement{into, n}, func() string { return insertRows(into, columns, n) }, args...)
+		clear(args)
+		if in.h.args = args; err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
+
+// insertRows is a statement.
+func insertRows(into, columns string, rows int) string {
+	row := "(" + marks(strings.Count(columns, ",")+1) + ")"
+	return "INSERT INTO " + into + " (" + columns + ") VALUES " + row + strings.Repeat(", "+row, rows-1) + " ON CONFLICT DO NOTHING"
+}
+
+// statement is one that is prepared: a table, and how many rows it writes.
+type statement struct {
+	into string
+	rows int
+}
+
+// exec runs a statement. Those of a file are prepared when they are first
+// wanted; pgx does that itself.
+func (in *insertion) exec(ctx context.Context, name statement, text func() string, args ...any) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	h := in.h
+	if h.s.dialect.numbered {
+		_, err := in.tx.ExecContext(ctx, h.s.dialect.sql(text()), args...)
+		return err
+	}
+	ready := h.prepared[name]
+	// A statement is short, and another goroutine that waits for ctx to end it
+	// costs more.
+	ctx = context.WithoutCancel(ctx)
+	switch {
+	case ready == nil && h.tx == nil: // the transaction has the one connection
+		h.wanted[name] = text()
+		_, err := in.tx.ExecContext(ctx, h.wanted[name], args...)
+		return err
+	case ready == nil:
+		var err error
+		if ready, err = h.tx.PrepareContext(ctx, text()); err != nil {
+			return err
+		}
+		h.prepared[name] = ready
+	case h.tx == nil:
+		ready = in.tx.StmtContext(ctx, ready)
+	}
+	_, err := ready.ExecContext(ctx, args...)
+	return err
+}
+
+// prepare prepares the statements that were wanted.
+func (h *History) prepare(ctx context.Context) error {
+	for name, text := range h.wanted {
+		ready, err := h.s.db.PrepareContext(ctx, text)
+		if err != nil {
+			return err
+		}
+		h.prepared[name] = ready
+		delete(h.wanted, name)
 	}
 	return nil
 }

@@ -43,6 +43,49 @@ type encoder struct {
 	// belong.
 	large []*Body
 	at    []int
+	parts [parts]part
+}
+
+// What of a flow's content its signatures are of: the request that was sent and
+// the answer.
+const (
+	partRequest = iota
+	partRequestBody
+	partResponse
+	partResponseBody
+	parts
+)
+
+// part is a head of HTTP/1 or a body: from low to high in the content or, large
+// being above 0, the body large-1 of those that stand elsewhere.
+type part struct{ low, high, large int }
+
+// headPart notes that a head was encoded.
+func (e *encoder) headPart(n int, h *wire.Head) {
+	e.parts[n] = part{}
+	if h.Proto() != wire.HTTP2 {
+		e.parts[n] = part{low: len(e.b) - len(h.Bytes()), high: len(e.b)}
+	}
+}
+
+// bodyPart notes that a body was encoded.
+func (e *encoder) bodyPart(n int, b *Body) {
+	switch {
+	case b == nil:
+	case len(b.Raw) > inlineBody:
+		e.parts[n] = part{large: len(e.large)}
+	default:
+		e.parts[n] = part{low: len(e.b) - len(b.Raw), high: len(e.b)}
+	}
+}
+
+// partBytes are the bytes of a part.
+func (e *encoder) partBytes(n int) []byte {
+	p := e.parts[n]
+	if p.large > 0 {
+		return e.large[p.large-1].Raw
+	}
+	return e.b[p.low:p.high]
 }
 
 func (e *encoder) byte(b byte)    { e.b = append(e.b, b) }
@@ -127,6 +170,24 @@ func (e *encoder) fields(h *wire.Head) {
 	}
 }
 
+// reserve makes room for what a content mostly comes to.
+func (e *encoder) reserve(x *Exchange) {
+	n := 384
+	for _, h := range []*wire.Head{headOf(x.Flow.Received), headOf(x.Flow.Request), answerHead(x.Flow.Response)} {
+		if h.Proto() != wire.HTTP2 {
+			n += len(h.Bytes())
+		} else {
+			n += 32 * h.NumFields()
+		}
+	}
+	for _, b := range []*Body{x.Received, x.Sent, x.Response} {
+		if b != nil && len(b.Raw) <= inlineBody {
+			n += len(b.Raw)
+		}
+	}
+	e.b = make([]byte, 0, n)
+}
+
 func (e *encoder) request(r *wire.Request) {
 	if r == nil {
 		e.byte(headNone)
@@ -196,15 +257,21 @@ func (e *encoder) flow(x *Exchange) {
 	e.texts(x.Rules)
 	e.text(x.State)
 	e.request(f.Received)
+	e.headPart(partRequest, headOf(f.Received))
 	if f.Request == f.Received {
 		e.byte(headSame)
 	} else {
 		e.request(f.Request)
+		e.headPart(partRequest, headOf(f.Request))
 	}
 	e.body(x.Received, headOf(f.Received))
+	e.bodyPart(partRequestBody, x.Received)
 	e.body(x.Sent, headOf(f.Request))
+	e.bodyPart(partRequestBody, x.Sent)
 	e.response(answer(f))
+	e.headPart(partResponse, answerHead(answer(f)))
 	e.body(x.Response, answerHead(f.Response))
+	e.bodyPart(partResponseBody, x.Response)
 	e.rest(x)
 }
 

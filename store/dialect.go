@@ -26,6 +26,20 @@ func postgres() dialect {
 		now: "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"} // now() would be that of the transaction's begin
 }
 
+// rowsOf is how many rows one statement inserts of n. That of a file is prepared,
+// hence for few numbers of rows.
+func (d dialect) rowsOf(n int) int {
+	switch {
+	case d.numbered:
+		return min(n, maxRows)
+	case n >= 16:
+		return 16
+	case n >= 4:
+		return 4
+	}
+	return 1
+}
+
 // sql writes a statement with placeholders ? as the database wants it. The
 // statement has no ? elsewhere.
 func (d dialect) sql(statement string) string {

@@ -18,15 +18,16 @@ const (
 type entry struct {
 	held    int64 // bytes of the history's memory
 	missing bool  // of a body something is left out for want of memory
-	clear   []any // the columns behind id, without node and content
 	content encoder
-	node    string
 	kept    func(row int64) // nil: nobody listens
+	simple  bool            // its signatures are of the content's parts, and nothing else
+	own     own
+	common  common
 
 	// Of the writer's, from here on.
 	id     int64 // 0: not given yet
 	block  *block
-	sealed []byte
+	pack   *pack // nil: not made yet
 	bodies []bodyRow
 	there  bool // in the database
 }
@@ -40,6 +41,70 @@ func (e *entry) tell() {
 	default:
 		e.kept(0)
 	}
+}
+
+// common are columns of a row that are mostly the same for one flow after the
+// other; own are the others, without id. Their meaning is no content.
+type common struct {
+	tool, identity, listener, host, origin, state, node clearText
+
+	port, generation int64
+	tls              bool
+	flags            Flags
+	pack             int64
+}
+
+type own struct {
+	uid                       [len(flow.ID{})]byte
+	at, ended, sent, answered int64
+	method                    clearText
+	status                    int64 // -1: no answer
+	requestSize, responseSize int64
+}
+
+// The columns in the order of values.
+const (
+	commonColumns = "tool, identity, listener, host, origin, state, node, port, generation, tls, flags, pack"
+	ownColumns    = "id, uid, at, ended, sent, answered, method, status, request_size, response_size"
+)
+
+func (c *common) values(to []any) []any {
+	tls := int64(0)
+	if c.tls {
+		tls = 1
+	}
+	return append(to, c.tool.value(), c.identity.value(), c.listener.value(), c.host.value(), c.origin.value(), c.state.value(), c.node.value(),
+		c.port, c.generation, tls, int64(c.flags), c.pack)
+}
+
+func (e *entry) ownValues(to []any) []any {
+	o := &e.own
+	var status any
+	if o.status >= 0 {
+		status = o.status
+	}
+	return append(to, e.id, o.uid[:], o.at, o.ended, o.sent, o.answered, o.method.value(), status, o.requestSize, o.responseSize)
+}
+
+// clearText is a text as both databases take it; odd is one that they do not.
+type clearText struct {
+	text string
+	odd  bool
+}
+
+func clearly(s string) clearText {
+	if len(s) > maxClear || !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
+		return clearText{odd: true}
+	}
+	return clearText{text: s}
+}
+
+// value is NULL for an odd text.
+func (t clearText) value() any {
+	if t.odd {
+		return nil
+	}
+	return t.text
 }
 
 // bodyRow is a body that is kept once.
@@ -67,48 +132,62 @@ func newEntry(x *Exchange, most int64, bare bool) *entry {
 		}
 	}
 	e.content.bare = bare
+	e.content.reserve(&kept)
 	e.content.flow(&kept)
 	e.held = int64(len(e.content.b))
 	for _, b := range e.content.large {
 		e.held += int64(len(b.Raw))
 	}
-	e.clear = clearColumns(&kept)
+	e.columns(&kept)
+	e.simple = simple(headOf(x.Flow.Request), kept.sent()) && simple(answerHead(answer(x.Flow)), kept.Response)
 	return e
 }
 
-// clearColumns are those of a row whose meaning is no content, in the order of
-// flowColumns.
-func clearColumns(x *Exchange) []any {
-	f := x.Flow
-	at := f.Start.UnixMicro()
+// simple reports whether what a query can find in a message is its head and then
+// its body, as they stood on the wire.
+func simple(h *wire.Head, b *Body) bool {
+	return h.Proto() != wire.HTTP2 && (b == nil || b.Kind != wire.Chunked && b.Trailers == nil && !h.Has("Content-Encoding"))
+}
+
+// columns fills in common and own.
+func (e *entry) columns(x *Exchange) {
+	f, o := x.Flow, &e.own
+	o.uid, o.at = f.ID, f.Start.UnixMicro()
+	o.ended = o.at + f.Ended.Sub(f.Start).Microseconds()
 	// Rounded so that differences are those of the flow's own times.
-	sent, answered := int64(0), int64(0)
 	if !f.Sent.IsZero() {
-		sent = at + f.Sent.Sub(f.Start).Microseconds()
+		o.sent = o.at + f.Sent.Sub(f.Start).Microseconds()
 		if !f.Answered.IsZero() {
-			answered = sent + f.Answered.Sub(f.Sent).Microseconds()
+			o.answered = o.sent + f.Answered.Sub(f.Sent).Microseconds()
 		}
 	}
+	o.requestSize, o.responseSize, o.status = x.sent().size(), x.Response.size(), -1
 	record := flow.Record{Flow: f}
-	host, _ := record.Bytes(httpql.ReqHost)
-	host = append([]byte(nil), host...)
-	var method, status any
-	requestSize, responseSize := x.sent().size(), x.Response.size()
+	host := f.Origin.Host
+	if name, _ := record.Bytes(httpql.ReqHost); string(name) != host {
+		host = string(name)
+	}
+	o.method.odd = true
 	if f.Request != nil {
-		method = clearText(string(f.Request.Method()))
-		requestSize += int64(len(f.Request.Bytes()))
+		o.method = clearly(methodText(f.Request.Method()))
+		o.requestSize += int64(len(f.Request.Bytes()))
 	}
 	if r := answer(f); r != nil {
-		status = int64(r.Status())
-		responseSize += int64(len(r.Bytes()))
+		o.status = int64(r.Status())
+		o.responseSize += int64(len(r.Bytes()))
 	}
-	tls := int64(0)
-	if f.Origin.TLS {
-		tls = 1
+	e.common = common{tool: clearly(f.Tool), identity: clearly(f.Identity), listener: clearly(f.Listener), host: clearly(host), origin: clearly(f.Origin.Host),
+		state: clearText{text: x.State}, port: int64(f.Origin.Port), generation: int64(f.Stamp.Generation), tls: f.Origin.TLS, flags: x.flags()}
+}
+
+// methodText is a method; the usual ones take no memory.
+func methodText(m []byte) string {
+	for _, usual := range [...]string{"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT"} {
+		if string(m) == usual {
+			return usual
+		}
 	}
-	return []any{append([]byte(nil), f.ID[:]...), at, at + f.Ended.Sub(f.Start).Microseconds(), sent, answered,
-		clearText(f.Tool), clearText(f.Identity), clearText(f.Listener), clearText(string(host)), clearText(f.Origin.Host),
-		int64(f.Origin.Port), tls, method, status, int64(f.Stamp.Generation), x.State, int64(x.flags()), requestSize, responseSize}
+	return string(m)
 }
 
 // answer is what the client was given of the origin. What Holdfast refused it,
@@ -118,12 +197,4 @@ func answer(f *flow.Flow) *wire.Response {
 		return nil
 	}
 	return f.Response
-}
-
-// clearText is a text as both databases take it, nil for one that they do not.
-func clearText(s string) any {
-	if len(s) > maxClear || !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
-		return nil
-	}
-	return s
 }

@@ -105,13 +105,16 @@ func (f *Stored) Flags() Flags {
 func (x *Exchange) flags() Flags {
 	f, flags := x.Flow, Flags(0)
 	cut := func(b *Body) bool { return b != nil && b.Cut }
-	for flag, is := range map[Flags]bool{
-		FlagResent: len(f.Earlier) > 0, FlagRecovered: f.Recovered, FlagPassedDead: f.PassedDead, FlagRefused: f.Refused != nil,
-		FlagFailed: f.Err != nil, FlagRules: len(x.Rules) > 0, FlagEdited: f.Request != f.Received || x.Sent != nil,
-		FlagSocket: x.upgraded(), FlagBodyCut: cut(x.Received) || cut(x.Sent) || cut(x.Response), FlagTraced: len(f.Trace.Events) > 0,
+	for _, c := range [...]struct {
+		flag Flags
+		is   bool
+	}{
+		{FlagResent, len(f.Earlier) > 0}, {FlagRecovered, f.Recovered}, {FlagPassedDead, f.PassedDead}, {FlagRefused, f.Refused != nil},
+		{FlagFailed, f.Err != nil}, {FlagRules, len(x.Rules) > 0}, {FlagEdited, f.Request != f.Received || x.Sent != nil},
+		{FlagSocket, x.upgraded()}, {FlagBodyCut, cut(x.Received) || cut(x.Sent) || cut(x.Response)}, {FlagTraced, len(f.Trace.Events) > 0},
 	} {
-		if is {
-			flags |= flag
+		if c.is {
+			flags |= c.flag
 		}
 	}
 	return flags

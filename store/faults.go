@@ -102,3 +102,9 @@ func (d dialect) missesRow(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.Code == "23503"
 }
+
+// has reports whether PostgreSQL refused a row since it has one of that key.
+func (d dialect) has(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == "23505"
+}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,9 +21,16 @@ const (
 
 // Times and sizes of a group of flows that is written at once.
 const (
-	gather     = 25 * time.Millisecond // that a flow waits for others
+	gather     = 40 * time.Millisecond // that a flow waits for others
 	groupFlows = 256
 	groupBytes = 4 << 20 // compressed
+
+	// The writer works as long as slice and then lets others have the processor
+	// for about rest, so that a request waits for it no longer than that; where many
+	// flows wait it does no more than take its turn.
+	slice = 150 * time.Microsecond
+	rest  = 50 * time.Microsecond
+	many  = 4 * groupFlows
 
 	firstPause = 50 * time.Millisecond // after a failed write; then twice as long each time
 	maxPause   = 3 * time.Second
@@ -63,6 +71,7 @@ type History struct {
 	o         HistoryOptions
 	zip       *zstd.Encoder
 	entries   chan *entry
+	many      chan struct{} // has one place: a group is full
 	flushes   chan chan struct{}
 	stop      chan struct{} // closed: write what is there, then end
 	done      chan struct{}
@@ -81,9 +90,16 @@ type History struct {
 	full    bool // dropping: it was said
 	kept    bool // old flows cannot be deleted: likewise
 
-	block    *block // is filled; the writer's own
+	// The writer's own.
+	block    *block // is filled
 	reserved numbers
 	tx       *sql.Tx // all is written in it, by an import; nil: in transactions of groups
+	prepared map[statement]*sql.Stmt
+	wanted   map[statement]string // that are not prepared yet
+	rested   time.Time
+	// Memory that is used again.
+	args          []any
+	plain, zipped []byte
 }
 
 // StartHistory begins to write. Close of the history or of the store ends it.
@@ -97,12 +113,13 @@ func (s *Store) StartHistory(o HistoryOptions) (*History, error) {
 	if o.MaxBody <= 0 {
 		o.MaxBody = DefaultMaxBody
 	}
-	zip, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
+	zip, err := newZip()
 	if err != nil {
 		return nil, err
 	}
-	h := &History{s: s, o: o, zip: zip, entries: make(chan *entry, o.QueueFlows), flushes: make(chan chan struct{}),
-		stop: make(chan struct{}), done: make(chan struct{})}
+	h := newHistory(s, o, zip)
+	h.entries, h.many, h.flushes = make(chan *entry, o.QueueFlows), make(chan struct{}, 1), make(chan chan struct{})
+	h.stop, h.done = make(chan struct{}), make(chan struct{})
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	if err := s.adopt(h); err != nil {
 		h.cancel()
@@ -116,6 +133,11 @@ func (s *Store) StartHistory(o HistoryOptions) (*History, error) {
 	}
 	go h.run()
 	return h, nil
+}
+
+// newHistory is one that nobody writes yet.
+func newHistory(s *Store, o HistoryOptions, zip *zstd.Encoder) *History {
+	return &History{s: s, o: o, zip: zip, prepared: make(map[statement]*sql.Stmt), wanted: make(map[statement]string)}
 }
 
 // MaxBody is how many bytes of a body are kept.
@@ -149,7 +171,7 @@ func (h *History) Record(x *Exchange, held int64) {
 			return
 		}
 	}
-	e.node = h.o.Node
+	e.common.node = clearText{text: h.o.Node}
 	if e.missing {
 		h.missing.Add(1)
 	}
@@ -165,7 +187,12 @@ func (h *History) queue(e *entry) bool {
 	if !h.closed {
 		select {
 		case h.entries <- e:
-			h.waiting.Add(1)
+			if h.waiting.Add(1) >= groupFlows || h.held.Load() >= groupBytes {
+				select {
+				case h.many <- struct{}{}:
+				default:
+				}
+			}
 			return true
 		default:
 		}
@@ -269,24 +296,38 @@ func (h *History) run() {
 	}
 }
 
-// gather waits a little for more flows, so that one write is for all of them.
+// gather waits a little for more flows, so that one write is for all of them, and
+// is not woken by each.
 func (h *History) gather(group []*entry) (_ []*entry, flushed chan struct{}) {
 	late := time.NewTimer(gather)
 	defer late.Stop()
-	size := group[0].held
-	for len(group) < groupFlows && size < groupBytes {
+	for {
 		select {
-		case e := <-h.entries:
-			group, size = append(group, e), size+e.held
+		case <-h.many:
+			if len(h.entries) < groupFlows && h.held.Load() < groupBytes {
+				continue // it was said of the group before
+			}
 		case <-late.C:
-			return group, nil
-		case flushed := <-h.flushes:
-			return group, flushed
+		case flushed = <-h.flushes:
 		case <-h.stop:
-			return group, nil
 		}
+		h.rested = time.Now()
+		return h.take(group), flushed
 	}
-	return group, nil
+}
+
+// breathe is called by the writer between two pieces of its work, outside of
+// transactions: others wait for these.
+func (h *History) breathe() {
+	if h.tx != nil || time.Since(h.rested) < slice {
+		return
+	}
+	if h.waiting.Load() > many {
+		runtime.Gosched()
+	} else {
+		time.Sleep(rest)
+	}
+	h.rested = time.Now()
 }
 
 // take adds what waits to a group, as much as one has.
@@ -363,6 +404,7 @@ func (h *History) wrote(group []*entry) {
 
 // singly finds the flow that the database does not take.
 func (h *History) singly(group []*entry, err error) {
+	unpack(group)
 	if len(group) == 1 {
 		h.s.warn("a flow is not in the history: %v", err)
 		h.drop(1)

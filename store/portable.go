@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/holdfast-proxy/holdfast/wire"
 )
 
@@ -56,7 +54,7 @@ func DecodeStored(raw []byte) (*Stored, error) {
 	for _, ref := range f.refs {
 		ref.body.Raw = d.bytes()
 	}
-	if d.err != nil || len(d.b) > 0 || clearText(node) == nil || clearText(f.State) == nil {
+	if d.err != nil || len(d.b) > 0 || clearly(node).odd || clearly(f.State).odd {
 		return nil, errContent
 	}
 	f.Node, f.refs = node, nil
@@ -137,7 +135,7 @@ type Import struct {
 // Import has fill bring flows and rows, and writes all of them or, where it
 // fails, nothing. ErrNotEmpty: the project has flows or rows.
 func (s *Store) Import(ctx context.Context, fill func(*Import) error) error {
-	zip, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
+	zip, err := newZip()
 	if err != nil {
 		return err
 	}
@@ -154,7 +152,8 @@ func (s *Store) Import(ctx context.Context, fill func(*Import) error) error {
 	if has > 0 {
 		return ErrNotEmpty
 	}
-	im := &Import{ctx: ctx, h: &History{s: s, o: HistoryOptions{MaxBody: math.MaxInt64}, zip: zip, tx: tx}}
+	im := &Import{ctx: ctx, h: newHistory(s, HistoryOptions{MaxBody: math.MaxInt64}, zip)}
+	im.h.tx = tx
 	if err = fill(im); err == nil {
 		err = im.flush()
 	}
@@ -169,7 +168,7 @@ func (im *Import) Flow(f *Stored) error {
 	x := f.Exchange
 	x.tunnel = f.Upgraded
 	e := newEntry(&x, math.MaxInt64, false)
-	e.node = f.Node
+	e.common.node = clearly(f.Node)
 	im.group, im.size = append(im.group, e), im.size+e.held
 	if len(im.group) < groupFlows && im.size < batchBytes {
 		return nil
@@ -188,7 +187,9 @@ func (im *Import) flush() error {
 			h.sealBody(&e.bodies[i])
 		}
 	}
-	return h.insertIn(im.ctx, h.tx, group)
+	h.pack(group)
+	in := insertion{h: h, tx: h.tx}
+	return in.all(im.ctx, group)
 }
 
 // State adds a row. It has no fence any more: leases begin anew.

@@ -26,7 +26,8 @@ type Stored struct {
 	Upgraded bool // it became a WebSocket, or another tunnel
 	Exchange
 
-	refs []bodyRef // bodies that were not read yet
+	refs   []bodyRef // bodies that were not read yet
+	shared []byte    // the content, where its memory is that of a pack
 }
 
 // Flow reads one flow; ErrNoFlow where there is none.
@@ -70,52 +71,38 @@ func (s *Store) IDs(ctx context.Context, after int64, limit int) (ids []int64, e
 
 // flows reads those that a clause says, with their bodies.
 func (s *Store) flows(ctx context.Context, clause string, args ...any) ([]*Stored, error) {
-	rows, err := s.read.QueryContext(ctx, s.dialect.sql(`SELECT id, node, content FROM flows `+clause), args...)
+	rows, err := s.read.QueryContext(ctx, s.dialect.sql(`SELECT `+rowColumns+` FROM flows `+clause), args...)
+	if err != nil {
+		return nil, s.advise(err)
+	}
+	var found []row
+	err = each(rows, func() error {
+		var r row
+		err := r.scan(rows)
+		found = append(found, r)
+		return err
+	})
 	if err != nil {
 		return nil, s.advise(err)
 	}
 	var all []*Stored
-	err = each(rows, func() error {
-		var id int64
-		var node string
-		var content []byte
-		if err := rows.Scan(&id, &node, &content); err != nil {
-			return err
+	contents := unpacker{s: s}
+	for i := range found {
+		stored, damage, err := contents.open(ctx, &found[i], true)
+		if err == nil {
+			err = damage
 		}
-		stored, err := s.open(id, content)
 		if err != nil {
-			return err
+			return nil, s.advise(err)
 		}
-		stored.Node = node
-		all = append(all, stored)
-		return nil
-	})
-	if err == nil {
-		err = s.readBodies(ctx, all)
+		if stored != nil {
+			all = append(all, stored)
+		}
 	}
-	if err != nil {
+	if err := s.readBodies(ctx, all); err != nil {
 		return nil, s.advise(err)
 	}
 	return all, nil
-}
-
-// open reads the content of a row. Its large bodies are not there yet: see
-// readBodies.
-func (s *Store) open(id int64, sealed []byte) (*Stored, error) {
-	zipped, err := s.box.Open(nil, sealed, flowPlace(id))
-	var plain []byte
-	if err == nil {
-		plain, err = s.unzip.DecodeAll(zipped, nil)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("flow %d: %w", id, err)
-	}
-	stored, err := decodeContent(plain)
-	if err != nil {
-		return nil, fmt.Errorf("flow %d: %w", id, err)
-	}
-	stored.ID = id
-	return stored, nil
 }
 
 // decodeContent reads a content as it was before it was compressed.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"slices"
 	"strconv"
 	"time"
@@ -70,6 +71,10 @@ func (s *Store) deleteSome(ctx context.Context, ids []int64) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	packs, err := s.lockPacks(ctx, tx, in, flows)
+	if err != nil {
+		return 0, err
+	}
 	if _, err := tx.ExecContext(ctx, s.dialect.sql(`DELETE FROM flow_bodies WHERE flow `+in), flows...); err != nil {
 		return 0, err
 	}
@@ -81,6 +86,11 @@ func (s *Store) deleteSome(ctx context.Context, ids []int64) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	for _, id := range packs {
+		if err := s.repack(ctx, tx, id, ids); err != nil {
+			return 0, err
+		}
+	}
 	for some := range slices.Chunk(bodies, maxRows) {
 		if _, err := tx.ExecContext(ctx, s.dialect.sql(`DELETE FROM bodies WHERE id IN (`+marks(len(some))+`)
 AND NOT EXISTS (SELECT 1 FROM flow_bodies WHERE body = bodies.id)`), some...); err != nil {
@@ -91,7 +101,8 @@ AND NOT EXISTS (SELECT 1 FROM flow_bodies WHERE body = bodies.id)`), some...); e
 		// The first statement keeps the one that fills the block from adding to
 		// it; the second sees what it had added before.
 		from, to := block*blockFlows, (block+1)*blockFlows
-		if _, err := tx.ExecContext(ctx, s.dialect.sql(`UPDATE blocks SET bytes = (SELECT coalesce(sum(length(content)), 0) FROM flows WHERE id >= ? AND id < ?) WHERE block = ?`), from, to, block); err != nil {
+		if _, err := tx.ExecContext(ctx, s.dialect.sql(`UPDATE blocks SET bytes = (SELECT coalesce(sum(length(content)), 0) FROM flows WHERE id >= ? AND id < ?)
++ (SELECT coalesce(sum(length(content)), 0) FROM packs WHERE id >= ? AND id < ?) WHERE block = ?`), from, to, from, to, block); err != nil {
 			return 0, err
 		}
 		if _, err := tx.ExecContext(ctx, s.dialect.sql(`DELETE FROM blocks WHERE block = ? AND NOT EXISTS (SELECT 1 FROM flows WHERE id >= ? AND id < ?)`), block, from, to); err != nil {
@@ -102,6 +113,58 @@ AND NOT EXISTS (SELECT 1 FROM flow_bodies WHERE body = bodies.id)`), some...); e
 		return 0, err
 	}
 	return int(deleted), s.giveBack(ctx)
+}
+
+// lockPacks returns the packs of flows, each once and in their order. Nobody else
+// deletes from them until the transaction ends.
+func (s *Store) lockPacks(ctx context.Context, tx *sql.Tx, in string, flows []any) (packs []int64, err error) {
+	statement := `SELECT id FROM packs WHERE id IN (SELECT pack FROM flows WHERE id ` + in + `) ORDER BY id`
+	if s.dialect.numbered {
+		statement += ` FOR UPDATE`
+	}
+	rows, err := tx.QueryContext(ctx, s.dialect.sql(statement), flows...)
+	if err != nil {
+		return nil, err
+	}
+	err = each(rows, func() error {
+		var id int64
+		err := rows.Scan(&id)
+		packs = append(packs, id)
+		return err
+	})
+	return packs, err
+}
+
+// repack takes the contents of flows that were deleted out of a pack, or deletes
+// it where no other flow is in it.
+func (s *Store) repack(ctx context.Context, tx *sql.Tx, id int64, deleted []int64) error {
+	var used bool
+	err := tx.QueryRowContext(ctx, s.dialect.sql(`SELECT EXISTS (SELECT 1 FROM flows WHERE id >= ? AND id < ? AND pack = ?)`), id, id+blockFlows, id).Scan(&used)
+	if err != nil {
+		return err
+	}
+	if !used {
+		_, err = tx.ExecContext(ctx, s.dialect.sql(`DELETE FROM packs WHERE id = ?`), id)
+		return err
+	}
+	var sealed []byte
+	if err := tx.QueryRowContext(ctx, s.dialect.sql(readPack), id).Scan(&sealed); err != nil {
+		return err
+	}
+	contents, err := s.openPack(id, sealed)
+	if err != nil {
+		return nil // nobody can read what is in it, and the others may still be saved
+	}
+	for _, flow := range deleted {
+		if at := flow - id; at >= 0 && at < int64(len(contents)) {
+			contents[at] = nil
+		}
+	}
+	if sealed, err = s.closePack(id, contents); err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, s.dialect.sql(`UPDATE packs SET content = ? WHERE id = ?`), sealed, id)
+	return err
 }
 
 // giveBack returns some free pages of a SQLite file to the disk.

@@ -86,9 +86,9 @@ type search struct {
 	deadline time.Time
 
 	low, high int64 // ids: from low to high
-	rows      *statement
-	found     Found
-	size      int64 // bytes of what was found
+	statements
+	found Found
+	size  int64 // bytes of what was found
 }
 
 // run gives out jobs in their order and takes the results in the same order, so
@@ -105,7 +105,7 @@ func (x *search) run(ctx context.Context) (*Found, error) {
 	defer func() {
 		cancel()
 		workers.Wait()
-		x.rows.Close()
+		x.statements.close()
 	}()
 	work, order := make(chan *job), make(chan *job, 2*searchers)
 	for range searchers {

@@ -176,10 +176,15 @@ func (x *search) candidates(ctx context.Context, first, last int64) (p page, err
 	return p, err
 }
 
-// statement is the one that reads rows.
-type statement struct {
-	*sql.Stmt
-	args []any // behind the first two, which are the span
+// statements read rows, and packs.
+type statements struct {
+	rows, packs *sql.Stmt
+	args        []any // of rows, behind the first two, which are the span
+}
+
+func (s *statements) close() {
+	s.rows.Close()
+	s.packs.Close()
 }
 
 func (x *search) prepare(ctx context.Context) error {
@@ -187,11 +192,16 @@ func (x *search) prepare(ctx context.Context) error {
 	if x.o.OldestFirst {
 		order = "ASC"
 	}
-	stmt, err := x.s.read.PrepareContext(ctx, x.s.dialect.sql(`SELECT id, node, content FROM flows WHERE id >= ? AND id <= ? AND `+x.plan.Where+` ORDER BY id `+order+` LIMIT ?`))
+	rows, err := x.s.read.PrepareContext(ctx, x.s.dialect.sql(`SELECT `+rowColumns+` FROM flows WHERE id >= ? AND id <= ? AND `+x.plan.Where+` ORDER BY id `+order+` LIMIT ?`))
 	if err != nil {
 		return err
 	}
-	x.rows = &statement{stmt, append(append([]any(nil), x.plan.Args...), batchRows)}
+	packs, err := x.s.read.PrepareContext(ctx, x.s.dialect.sql(readPack))
+	if err != nil {
+		rows.Close()
+		return err
+	}
+	x.statements = statements{rows, packs, append(append([]any(nil), x.plan.Args...), batchRows)}
 	return nil
 }
 
@@ -236,41 +246,52 @@ func (x *search) before(part span) int64 {
 // batch judges the first rows of a span. last is the last of them, 0 where that
 // was all.
 func (x *search) batch(ctx context.Context, j *job, part span) (last int64, err error) {
-	rows, err := x.rows.QueryContext(ctx, append([]any{part.low, part.high}, x.rows.args...)...)
+	rows, err := x.statements.rows.QueryContext(ctx, append([]any{part.low, part.high}, x.statements.args...)...)
 	if err != nil {
 		return 0, err
 	}
 	defer rows.Close()
-	var all []*Stored
-	n, size := 0, 0
+	var some []row
+	size := 0
 	for size < batchBytes && rows.Next() {
-		var id int64
-		var node string
-		var content sql.RawBytes
-		if err := rows.Scan(&id, &node, &content); err != nil {
+		var r row
+		if err := r.scan(rows); err != nil {
 			return 0, err
 		}
-		n++
-		last = id
-		size += len(content)
-		stored, err := x.s.open(id, content)
-		if err != nil { // the others can be searched all the same
-			j.damaged++
-			continue
-		}
-		size += int(stored.kept())
-		stored.Node = node
-		all = append(all, stored)
+		size += len(r.content)
+		some = append(some, r)
 	}
 	if err := rows.Err(); err != nil {
 		return 0, err
 	}
-	rows.Close()
+	rows.Close() // the packs want a connection
+	all := size < batchBytes && len(some) < batchRows
+	contents := unpacker{s: x.s, packs: x.statements.packs}
+	var flows []*Stored
+	n := 0
+	for size = 0; n < len(some) && size < batchBytes; n++ {
+		r := &some[n]
+		last = r.id
+		stored, damage, err := contents.open(ctx, r, false)
+		if err != nil {
+			return 0, err
+		}
+		size += contents.read
+		contents.read = 0
+		if damage != nil { // the others can be searched all the same
+			j.damaged++
+			continue
+		}
+		if stored != nil {
+			size += int(stored.kept())
+			flows = append(flows, stored)
+		}
+	}
 	j.rows += int64(n)
-	if n < batchRows && size < batchBytes {
+	if all && n == len(some) {
 		last = 0
 	}
-	return last, x.ask(ctx, j, all)
+	return last, x.ask(ctx, j, flows)
 }
 
 // ask judges flows, in their order: by what is there first, and where that does
@@ -298,6 +319,7 @@ func (x *search) ask(ctx context.Context, j *job, all []*Stored) error {
 				answers[begin+k] = x.o.Query.Match(stored.Record())
 			}
 			if answers[begin+k] == httpql.True && len(j.found) <= x.o.Limit {
+				stored.detach()
 				j.found = append(j.found, stored)
 			}
 		}

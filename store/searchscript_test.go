@@ -158,7 +158,7 @@ func TestSignaturesLeaveOutBlocks(t *testing.T) {
 
 		// Without signatures, and with a flow that cannot be read.
 		store.Exec(t, s.store, "UPDATE blocks SET request = NULL, response = NULL")
-		store.Exec(t, s.store, "UPDATE flows SET content = ? WHERE id = ?", []byte("no content"), s.ids[3])
+		store.Exec(t, s.store, "UPDATE flows SET pack = NULL, content = ? WHERE id = ?", []byte("no content"), s.ids[3])
 		q, err := httpql.Parse(`resp.raw.cont:"needle in"`)
 		if err != nil {
 			t.Fatal(err)

@@ -114,6 +114,7 @@ func (s *Store) commitAll() {
 // commit writes a batch in one transaction. The errors of single calls are
 // ErrOutdated or nil.
 func (s *Store) commit(batch []*save) (errs []error, err error) {
+	begun := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
 	tx, err := s.db.BeginTx(ctx, nil)
@@ -148,6 +149,7 @@ func (s *Store) commit(batch []*save) (errs []error, err error) {
 	if err := tx.Commit(); err != nil {
 		return nil, err
 	}
+	s.took[commitState].since(begun)
 	for _, c := range changes {
 		s.feed.tell(c)
 	}

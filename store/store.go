@@ -70,6 +70,7 @@ type Store struct {
 	unzip   *zstd.Decoder
 	warn    func(format string, args ...any)
 	saves   saves
+	took    [commitKinds]latencies
 
 	trigrams sync.Once // makes bits
 	bits     *index.Table

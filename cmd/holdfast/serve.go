@@ -104,6 +104,7 @@ func serve(cmd *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
+	twoAtOnce()
 	go giveBack(ctx)
 	err = h.Run(ctx)
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {

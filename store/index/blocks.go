@@ -131,7 +131,7 @@ func (t *Table) codes(n *httpql.Node) Blocks {
 		if n.Number < low || n.Number > high {
 			return Blocks{kind: blocksNone}
 		}
-		return Blocks{kind: blocksHas, side: httpql.Response, grams: t.status(n.Number)}
+		return Blocks{kind: blocksHas, side: httpql.Response, grams: marked(t.status(n.Number))}
 	case httpql.Gt:
 		low = min(n.Number, high) + 1
 	case httpql.Gte:
@@ -151,10 +151,12 @@ func (t *Table) codes(n *httpql.Node) Blocks {
 		if class == 2 {
 			return Blocks{}
 		}
-		of = append(of, Blocks{kind: blocksHas, side: httpql.Response, grams: t.class(class * 100)})
+		of = append(of, Blocks{kind: blocksHas, side: httpql.Response, grams: marked(t.class(class * 100))})
 	}
 	return joinBlocks(blocksOr, of)
 }
+
+func marked(bits [marks]uint16) []uint16 { return bits[:] }
 
 // grams are the bits of the trigrams of a text, each once.
 func (t *Table) grams(text string) []uint16 {

@@ -62,10 +62,35 @@ func NewTable(key []byte) (*Table, error) {
 // none. One goroutine at a time owns it.
 type Signature struct {
 	words [Bits / 64]uint64
+	set   int // bits of words
 }
 
 // Reset empties it.
-func (s *Signature) Reset() { clear(s.words[:]) }
+func (s *Signature) Reset() { *s = Signature{} }
+
+// AddText takes in texts that follow one another without a gap. It is for who
+// knows that they are all that [Signature.Add] would find.
+func (s *Signature) AddText(t *Table, texts ...[]byte) {
+	var w window
+	for _, text := range texts {
+		w = s.text(t, w, text)
+	}
+}
+
+// AddStatus takes in the status code of a response.
+func (s *Signature) AddStatus(t *Table, code int64) {
+	for _, bits := range [...][marks]uint16{t.status(code), t.class(code)} {
+		for _, bit := range bits {
+			s.put(bit)
+		}
+	}
+}
+
+func (s *Signature) put(bit uint16) {
+	word := &s.words[bit>>6]
+	s.set += int(^*word >> (bit & 63) & 1)
+	*word |= 1 << (bit & 63)
+}
 
 // Add takes in all that a query can find in one side of a record: the text of
 // its head and body, which is one, and what is told of the message otherwise,
@@ -88,9 +113,7 @@ func (s *Signature) Add(t *Table, r httpql.Record, side httpql.Side) {
 		host, _ := r.Bytes(httpql.ReqHost)
 		s.text(t, window{}, host)
 	} else if code, p := r.Int(httpql.RespCode); p == httpql.Known {
-		for _, bit := range append(t.status(code), t.class(code)...) {
-			s.words[bit>>6] |= 1 << (bit & 63)
-		}
+		s.AddStatus(t, code)
 	}
 	n, _ := r.Int(fields)
 	for i := range int(n) {
@@ -102,16 +125,18 @@ func (s *Signature) Add(t *Table, r httpql.Record, side httpql.Side) {
 
 // status are the bits of a status code, and class those of its hundreds: of
 // trigrams with letters in upper case, which no text has.
-func (t *Table) status(code int64) []uint16 {
+func (t *Table) status(code int64) [marks]uint16 {
 	return t.mark("ABC", code)
 }
 
-func (t *Table) class(code int64) []uint16 { return t.mark("DEF", code/100) }
+func (t *Table) class(code int64) [marks]uint16 { return t.mark("DEF", code/100) }
 
-func (t *Table) mark(letters string, n int64) []uint16 {
-	bits := make([]uint16, 0, 6)
-	for _, c := range letters {
-		bits = append(bits, t.bit[uint32(c)<<14|uint32(n)&(1<<14-1)])
+// marks is how many bits a code has.
+const marks = 3
+
+func (t *Table) mark(letters string, n int64) (bits [marks]uint16) {
+	for i := range bits {
+		bits[i] = t.bit[uint32(letters[i])<<14|uint32(n)&(1<<14-1)]
 	}
 	return bits
 }
@@ -121,7 +146,7 @@ func (t *Table) mark(letters string, n int64) []uint16 {
 type window struct{ last, ascii uint32 }
 
 func (s *Signature) text(t *Table, w window, text []byte) window {
-	last, ascii := w.last, w.ascii
+	last, ascii, set := w.last, w.ascii, s.set
 	for _, c := range text {
 		if c >= 0x80 {
 			ascii = 0
@@ -130,31 +155,25 @@ func (s *Signature) text(t *Table, w window, text []byte) window {
 		last = (last<<7 | uint32(t.lower[c])) & (trigrams - 1)
 		if ascii++; ascii >= 3 {
 			bit := t.bit[last]
-			s.words[bit>>6] |= 1 << (bit & 63)
+			word := &s.words[bit>>6]
+			set += int(^*word >> (bit & 63) & 1)
+			*word |= 1 << (bit & 63)
 		}
 	}
+	s.set = set
 	return window{last, ascii}
 }
 
 // Full reports that the block should take no more: its signature would soon say
 // maybe to everything.
-func (s *Signature) Full() bool {
-	n := 0
-	for _, w := range &s.words {
-		n += bits.OnesCount64(w)
-	}
-	return n > fullBits
-}
+func (s *Signature) Full() bool { return s.set > fullBits }
 
 // Append appends the signature as it is stored: a bitmap of a power of two of
 // bits, as small as its share of set bits allows. That of nothing is empty.
 func (s *Signature) Append(dst []byte) []byte {
 	words := s.words
-	size, set := len(words), 0
-	for _, w := range &words {
-		set += bits.OnesCount64(w)
-	}
-	if set == 0 {
+	size := len(words)
+	if s.set == 0 {
 		return dst
 	}
 	for size*8 > minBytes {
