@@ -6,7 +6,7 @@
 // application, times are int64 microseconds since 1970 UTC, flags are 0 or 1.
 //
 //	flows, packs    history: what was exchanged; written behind the traffic's back
-//	bodies          those of more than 1 KiB, each once
+//	bodies          those of more than 4 KiB, each once
 //	blocks          what a search for text can leave out, without telling the text
 //	state           sessions, tokens, cookies, lockouts, codes: durable before an answer goes on
 //	leases          who of a fleet logs in, with a fence that outdates the late

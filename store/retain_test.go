@@ -14,10 +14,10 @@ func TestDelete(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, p storetest.Project) {
 		s := p.Open(t, store.Options{})
 		h := history(t, s, store.HistoryOptions{})
-		shared := strings.Repeat("shared", 500)
+		shared := strings.Repeat("shared", 1000)
 		h.Record(plain(t, "/a", shared), 0)
 		h.Record(plain(t, "/b", shared), 0)
-		h.Record(plain(t, "/c", strings.Repeat("own", 1000)), 0)
+		h.Record(plain(t, "/c", strings.Repeat("own", 2000)), 0)
 		flush(t, h)
 		all, err := s.Flows(t.Context(), 0, 10, false)
 		if err != nil || len(all) != 3 {

@@ -129,7 +129,7 @@ func TestSignaturesLeaveOutBlocks(t *testing.T) {
 		for i := range 40 {
 			answer := strings.Repeat("x", 100)
 			if i == 17 {
-				answer = strings.Repeat("y", 3000) + "a Needle in the stack" // which stands elsewhere
+				answer = strings.Repeat("y", 6000) + "a Needle in the stack" // which stands elsewhere
 			}
 			x := plain(t, "/page", answer)
 			x.Flow.ID[0] = byte(i)
