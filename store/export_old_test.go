@@ -121,3 +121,24 @@ func Packs(t testing.TB, s *Store) map[int64]string {
 	}
 	return found
 }
+
+// CommitTwice commits flows as a group, and again as one does who was not told
+// that it had succeeded.
+func CommitTwice(t testing.TB, s *Store, flows ...*Exchange) {
+	t.Helper()
+	zip, err := newZip()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zip.Close()
+	h := newHistory(s, HistoryOptions{}, zip)
+	var group []*entry
+	for _, x := range flows {
+		group = append(group, newEntry(x, DefaultMaxBody, false))
+	}
+	for range 2 {
+		if err := h.commit(t.Context(), group); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

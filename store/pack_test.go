@@ -98,3 +98,21 @@ func TestDeletingTakesOutOfPacks(t *testing.T) {
 		}
 	})
 }
+
+func TestACommitIsMadeAgain(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, p storetest.Project) {
+		s := p.Open(t, store.Options{})
+		given := []*store.Exchange{plain(t, "/a", "one"), rich(t), plain(t, "/b", strings.Repeat("large ", 1000))}
+		store.CommitTwice(t, s, given...)
+		all, err := s.Flows(t.Context(), 0, 10, false)
+		if err != nil || len(all) != len(given) {
+			t.Fatal(len(all), err)
+		}
+		for i := range given {
+			same(t, all[i], given[i])
+		}
+		if n := store.Count(t, s, "packs"); n != 1 {
+			t.Errorf("%d packs", n)
+		}
+	})
+}
