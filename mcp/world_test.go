@@ -72,6 +72,7 @@ type world struct {
 	api     *api.Server
 	desk    *control.Desk
 	through *http.Client // a client of the proxy
+	end     func()       // serve ends; it may be called more than once
 }
 
 type settings struct {
@@ -122,7 +123,7 @@ func newWorld(t *testing.T, s settings) *world {
 	group.Go(func() { w.h.Run(ctx) })
 	group.Go(func() { w.api.Serve(ctx, w.desk) })
 	w.through = &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: w.h.Addr()})}, Timeout: patience}
-	t.Cleanup(func() {
+	w.end = sync.OnceFunc(func() {
 		w.through.CloseIdleConnections()
 		stop()
 		group.Wait()
@@ -130,6 +131,7 @@ func newWorld(t *testing.T, s settings) *world {
 		w.desk.Close()
 		w.h.Close()
 	})
+	t.Cleanup(w.end)
 	return w
 }
 
