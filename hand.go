@@ -1,6 +1,7 @@
 package holdfast
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"slices"
@@ -53,6 +54,23 @@ func (h *Holdfast) SetRuleEnabled(name string, on bool) (changed bool, err error
 	}
 	_, err = h.change(&file)
 	return err == nil, err
+}
+
+// Sender is how requests of Holdfast's own are sent that belong to no session: by
+// the ways out that hold now, past the rules, recorded as others are.
+func (h *Holdfast) Sender() flow.Handler {
+	return func(ctx context.Context, f *flow.Flow) error { return h.own(h.holds.Load())(ctx, f) }
+}
+
+// NewID names a flow for Sender.
+func (h *Holdfast) NewID() flow.ID { return h.ids.Next(time.Now()) }
+
+// Another is the configuration of another Holdfast that reaches origins as this
+// one does, for trying something out: it keeps nothing, and has no listeners.
+func (h *Holdfast) Another() Config {
+	c := h.config
+	return Config{File: h.File(), Home: c.Home, Identity: c.Identity, Upstream: c.Upstream, Insecure: c.Insecure, Roots: c.Roots, Framing: c.Framing, Warn: c.Warn,
+		Browser: c.Browser, Ask: c.Ask}
 }
 
 // Shield keeps the proxy from being used to reach an address of this machine,

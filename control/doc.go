@@ -10,8 +10,8 @@
 // golden test that shows it.
 //
 // A Desk is what operations work on: the Holdfast, the newest lines of its
-// trace, the runs of macros that somebody began, and those who listen to its
-// events. Everything in it is bounded; a listener who does not keep up is let
+// trace, the recordings and the runs (of macros, of learning) that somebody
+// began, and those who listen to its events. Everything in it is bounded; a listener who does not keep up is let
 // go, and told.
 //
 // Secrets (the values of tokens, variables and cookies, what macros send and

@@ -56,11 +56,12 @@ type RunEvent struct {
 	Macro     string    `json:"macro,omitempty"`
 	State     string    `json:"state"`
 	Requests  int       `json:"requests"`
+	Progress  string    `json:"progress,omitempty"` // what is done now, in words
 	Error     *RunError `json:"error,omitempty"`
 }
 
 func eventOf(r *Run) RunEvent {
-	return RunEvent{r.ID, r.Operation, r.Identity, r.Macro, r.State, r.Requests, r.Error}
+	return RunEvent{ID: r.ID, Operation: r.Operation, Identity: r.Identity, Macro: r.Macro, State: r.State, Requests: r.Requests, Error: r.Error}
 }
 
 // Events hands on what happens to those who listen. Publishing never waits: a

@@ -61,6 +61,8 @@ func macroOperations() []Operation {
 			func(_ context.Context, d *Desk, p *runMacroParams) (*Run, error) {
 				return d.runMacro(p, "macro.run", d.proxy.Engine().RunMacro)
 			}),
+		of(Operation{Name: "macro.derive", Doc: "Make a macro of flows of the history, or of a recording: what each step sends, what comes from which answer, and what could not be explained.", Danger: Change, Foreign: true, Reveals: true, Runs: true,
+			Method: "POST", Path: "/macros/derive", Tool: "macros.derive_macro", Command: "macro derive"}, deriveMacro),
 	}
 }
 
@@ -82,13 +84,8 @@ func (d *Desk) runMacro(p *runMacroParams, operation string, do func(ctx context
 	if err != nil {
 		return nil, err
 	}
-	if len(p.Inputs) > maxInputs {
-		return nil, invalid(fmt.Sprintf("There are %d inputs; %d may be.", len(p.Inputs), maxInputs), "Leave out what the macro does not use.")
-	}
-	for name, value := range p.Inputs {
-		if len(name) > maxInput || len(value) > maxInput {
-			return nil, invalid(fmt.Sprintf("An input has more than %d bytes.", maxInput), "Shorten it.")
-		}
+	if err := bounded(p.Inputs); err != nil {
+		return nil, err
 	}
 	return d.runs.start(operation, who, m.Name, func(ctx context.Context, r *Run) error {
 		result, err := do(ctx, who, m.Name, p.Inputs)

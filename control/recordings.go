@@ -47,19 +47,22 @@ type Recording struct {
 	Began   time.Time `json:"began"`
 	Ended   time.Time `json:"ended,omitzero"`
 	RecordingFilter
-	Count  int     `json:"count" doc:"How many flows it has."`
+	Count  int     `json:"count" doc:"How many flows it has; in lists also those of whose bodies the query was not asked yet."`
 	Flows  []int64 `json:"flows,omitempty" doc:"Their numbers in the history, in the order in which they began; not in lists."`
 	Under  int     `json:"under_way,omitempty" doc:"How many flows have begun and are not in the history yet."`
 	Left   int     `json:"left,omitempty" doc:"How many were under way when the stop would not wait any longer, and are not in it."`
 	Missed int     `json:"missed,omitempty" doc:"How many there were beyond the most that a recording has, 5000."`
 	Unkept int     `json:"unkept,omitempty" doc:"How many the history could not keep."`
+
+	order int
 }
 
 // recordings are those that go on, and the last that are stopped.
 type recordings struct {
 	mu     sync.Mutex
 	all    []*recording // the oldest first
-	number int
+	number int          // of the last name that was made up
+	order  int          // of the last one
 }
 
 type recording struct {
@@ -191,13 +194,14 @@ func startRecording(_ context.Context, d *Desk, p *startParams) (*Recording, err
 	if at >= 0 {
 		r.all = slices.Delete(r.all, at, at+1)
 	}
+	r.order++
 	name := p.Name
 	for taken := true; name == "" || p.Name == "" && taken; {
 		r.number++
 		name = fmt.Sprintf("recording-%d", r.number)
 		taken = slices.ContainsFunc(r.all, func(other *recording) bool { return other.shown.Name == name })
 	}
-	one.shown = Recording{Version: 1, Name: name, State: RecordingOn, Began: moment(), RecordingFilter: p.RecordingFilter}
+	one.shown = Recording{Version: 1, Name: name, State: RecordingOn, Began: moment(), RecordingFilter: p.RecordingFilter, order: r.order}
 	r.all = append(r.all, one)
 	out := one.shown
 	return &out, nil
@@ -294,5 +298,5 @@ func listRecordings(_ context.Context, d *Desk, p *Paging) (*Page[Recording], er
 		summary, _ := d.recordings.summary(one)
 		shown = append(shown, summary)
 	}
-	return paged(shown, *p, func(r *Recording) string { return r.Began.Format(time.RFC3339Nano) + "\x00" + r.Name })
+	return paged(shown, *p, func(r *Recording) string { return fmt.Sprintf("%020d", r.order) })
 }

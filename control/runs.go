@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/holdfast-proxy/holdfast/flow"
+	"github.com/holdfast-proxy/holdfast/learn"
 	"github.com/holdfast-proxy/holdfast/session"
 )
 
@@ -30,23 +31,30 @@ const (
 
 // Run is something that takes longer than one wants to wait for an answer.
 type Run struct {
-	Version   int          `json:"v" doc:"Of this shape: 1."`
-	ID        string       `json:"id"`
-	Operation string       `json:"operation" doc:"What began it."`
-	Identity  string       `json:"identity"`
-	Macro     string       `json:"macro,omitempty"`
-	State     string       `json:"state" enum:"running,done,failed,cancelled"`
-	Requests  int          `json:"requests" doc:"That were sent so far."`
-	Began     time.Time    `json:"began"`
-	Ended     time.Time    `json:"ended,omitzero"`
-	Sessions  []Session    `json:"sessions,omitempty" doc:"Of a refresh that is done."`
-	Report    *MacroReport `json:"report,omitempty" doc:"Of a macro that is over; not in a list."`
-	Error     *RunError    `json:"error,omitempty" doc:"Of one that failed."`
+	Version   int           `json:"v" doc:"Of this shape: 1."`
+	ID        string        `json:"id"`
+	Operation string        `json:"operation" doc:"What began it."`
+	Identity  string        `json:"identity"`
+	Macro     string        `json:"macro,omitempty"`
+	State     string        `json:"state" enum:"running,done,failed,cancelled"`
+	Requests  int           `json:"requests" doc:"That were sent so far."`
+	Began     time.Time     `json:"began"`
+	Ended     time.Time     `json:"ended,omitzero"`
+	Sessions  []Session     `json:"sessions,omitempty" doc:"Of a refresh that is done."`
+	Report    *MacroReport  `json:"report,omitempty" doc:"Of a macro that is over; not in a list."`
+	Derived   *Derived      `json:"derived,omitempty" doc:"The macro that was made of flows; not in a list."`
+	Learnt    *Learnt       `json:"learnt,omitempty" doc:"The configuration that was made of flows; not in a list."`
+	Examined  *learn.Report `json:"examined,omitempty" doc:"What a doctor found; not in a list."`
+	Progress  []string      `json:"progress,omitempty" doc:"What was done so far, in words; the last 100."`
+	Error     *RunError     `json:"error,omitempty" doc:"Of one that failed."`
 
 	revealed *MacroReport // with its secrets, where it was begun by one who may see them
-	number   uint64
-	cancel   context.CancelFunc
-	over     chan struct{}
+	// secret says that Derived and Learnt hold secrets, for the same one.
+	secret bool
+	number uint64
+	cancel context.CancelFunc
+	over   chan struct{}
+	say    func(text string) // adds to the progress
 }
 
 // RunError says why a run failed.
@@ -98,7 +106,7 @@ func (r *runs) start(operation, identity, macro string, do func(ctx context.Cont
 		}
 	}
 	if going >= maxRuns {
-		return nil, &flow.Error{Status: 429, Reason: ReasonRuns, Detail: fmt.Sprintf("%d macros run already, the most that may.", going),
+		return nil, &flow.Error{Status: 429, Reason: ReasonRuns, Detail: fmt.Sprintf("%d runs are under way already, the most that may be.", going),
 			Next: "Wait for one, or cancel one (run.cancel)."}
 	}
 	r.number++
@@ -111,7 +119,7 @@ func (r *runs) start(operation, identity, macro string, do func(ctx context.Cont
 	r.forget()
 	r.group.Go(func() {
 		defer run.cancel()
-		out := &Run{}
+		out := &Run{say: func(text string) { r.say(run, text) }}
 		err := do(ctx, out)
 		r.end(run, out, err, ctx.Err())
 	})
@@ -143,10 +151,24 @@ func (r *runs) progress(run *Run) {
 	r.events.publish("run", eventOf(run))
 }
 
+// maxProgress is how many lines of progress are kept.
+const maxProgress = 100
+
+func (r *runs) say(run *Run, text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// Copied: a run that was asked for has the lines that there were.
+	run.Progress = append(slices.Clone(run.Progress[max(0, len(run.Progress)-maxProgress+1):]), text)
+	e := eventOf(run)
+	e.Progress = text
+	r.events.publish("run", e)
+}
+
 func (r *runs) end(run, out *Run, err, cancelled error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	run.State, run.Ended, run.Sessions, run.Report, run.revealed = RunDone, time.Now().UTC(), out.Sessions, out.Report, out.revealed
+	run.Derived, run.Learnt, run.Examined, run.secret, run.Requests = out.Derived, out.Learnt, out.Examined, out.secret, max(run.Requests, out.Requests)
 	var known *flow.Error
 	switch {
 	case err == nil:
@@ -207,7 +229,7 @@ func runOperations() []Operation {
 				var all []Run
 				for _, run := range d.runs.all {
 					shown := *run
-					shown.Report = nil // which may be large
+					shown.Report, shown.Derived, shown.Learnt, shown.Examined = nil, nil, nil, nil // which may be large
 					all = append(all, shown)
 				}
 				slices.SortFunc(all, func(a, b Run) int { return cmp.Compare(a.number, b.number) })
@@ -237,7 +259,7 @@ func runOperations() []Operation {
 				if p.Reveal && now.revealed != nil {
 					now.Report = now.revealed
 				}
-				return now, nil
+				return now.shown(p.Reveal), nil
 			}),
 		of(Operation{Name: "run.cancel", Doc: "End a run. Requests that were sent stay sent; a recovery that others wait for goes on.", Danger: Change, Foreign: true,
 			Method: "DELETE", Path: "/runs/{id}", Tool: "macros.cancel_run", Command: "runs cancel"},
@@ -252,7 +274,15 @@ func runOperations() []Operation {
 				case <-ctx.Done():
 					return nil, ctx.Err()
 				}
-				return d.runs.now(run), nil
+				return d.runs.now(run).shown(false), nil
 			}),
 	}
+}
+
+// shown is a copy of a run as one may see it who asked to reveal, or did not.
+func (r *Run) shown(reveal bool) *Run {
+	if r.secret && !reveal {
+		r.Derived, r.Learnt = nil, nil
+	}
+	return r
 }

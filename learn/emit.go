@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -185,28 +186,8 @@ func (l *learner) hideSecrets(root *yaml.Node, env map[string]string) {
 	if l.options.InlineSecrets {
 		return
 	}
-	variables := member(identities.Content[1], "variables")
-	for i := 0; variables != nil && i+1 < len(variables.Content); i += 2 {
-		name, value := variables.Content[i].Value, variables.Content[i+1]
-		if name == "USER" {
-			continue
-		}
-		key := envName(l.report.Identity + "_" + name)
-		env[key] = value.Value
-		*value = *node("${env:" + key + "}")
-	}
-}
-
-func envName(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z':
-			return r - 'a' + 'A'
-		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
-			return r
-		}
-		return '_'
-	}, s)
+	_, secrets := derive.HideSecrets(root)
+	maps.Copy(env, secrets)
 }
 
 func macroNode(name, template string, extract []macro.Extraction, expect string) *yaml.Node {

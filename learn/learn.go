@@ -38,6 +38,9 @@ type Options struct {
 	// InlineSecrets writes the password into the configuration; without it, it
 	// stands there as ${env:…}.
 	InlineSecrets bool
+	// Hide leaves recorded values that nobody explains out of the configuration:
+	// they are secrets as the password is.
+	Hide bool
 	// Writes allows one recorded write to be sent, to prove CSRF tokens.
 	Writes bool
 	// MaxRequests is how many requests are sent at most, and Rate how many in
@@ -153,7 +156,7 @@ func (l *learner) run(ctx context.Context) (*Result, error) {
 
 // learnLogin makes a login of the recording.
 func (l *learner) learnLogin(ctx context.Context) error {
-	o := derive.Options{Values: make(map[string]string)}
+	o := derive.Options{Values: make(map[string]string), Hide: l.options.Hide}
 	if l.options.User != "" {
 		o.Values["USER"] = l.options.User
 	}

@@ -47,6 +47,11 @@ func Watched(ctx context.Context, sent func()) context.Context {
 	return context.WithValue(ctx, watchKey{}, sent)
 }
 
+// Telling is a send of which whoever Watched is told.
+func Telling(send flow.Handler) flow.Handler {
+	return func(ctx context.Context, f *flow.Flow) error { return watched(ctx, send)(ctx, f) }
+}
+
 // watched is a send that somebody may be told of.
 func watched(ctx context.Context, send flow.Handler) flow.Handler {
 	sent, ok := ctx.Value(watchKey{}).(func())

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-proxy/holdfast"
+	"github.com/holdfast-proxy/holdfast/api/client"
+	"github.com/holdfast-proxy/holdfast/control"
 	"github.com/holdfast-proxy/holdfast/convert"
 	"github.com/holdfast-proxy/holdfast/learn"
 )
@@ -26,6 +29,8 @@ type learnOptions struct {
 	asJSON bool
 	quiet  bool
 	live   string
+	query  string
+	flows  bool // the history is the recording
 	learn  learn.Options
 }
 
@@ -45,6 +50,9 @@ func learnCommand() *cobra.Command {
 FILE is a HAR (of a browser, a proxy, or holdfast serve --record), Burp's saved
 items, or a curl command line; several are one recording, in their order. Record
 the login in a private window, then open two or three pages that need it.
+--flows takes the flows of the history that a condition in HTTPQL is true of: a
+running serve is asked, and asks the application itself; where none runs, or with
+--project or --store, the project is read.
 
 The login is derived and run twice. Requests of the recording that only read are
 asked with the session, without it, and with a broken one, to find out how a dead
@@ -58,10 +66,17 @@ standard error and hold no secret.
 
 Exit code 0: the session is held; 3: it is not (the file is written all the same);
 1: nothing was learnt.`,
-		Example: "  holdfast learn login.har -o shop.yaml\n  holdfast learn --live https://shop.example/login -o shop.yaml\n  holdfast learn login.har --user alice --password \"$PASSWORD\" --json > report.json -o shop.yaml\n  holdfast run -c shop.yaml -- curl -s https://shop.example/account",
-		Args: usageArgs(func(_ *cobra.Command, args []string) error {
-			if (len(args) == 0) == (o.live == "") {
-				return errors.New("learn needs a recording, such as login.har, or --live URL")
+		Example: "  holdfast learn login.har -o shop.yaml\n  holdfast learn --live https://shop.example/login -o shop.yaml\n  holdfast learn --flows 'req.host.eq:\"shop.example\"' -o shop.yaml\n  holdfast learn login.har --user alice --password \"$PASSWORD\" --json > report.json -o shop.yaml\n  holdfast run -c shop.yaml -- curl -s https://shop.example/account",
+		Args: usageArgs(func(cmd *cobra.Command, args []string) error {
+			o.flows = cmd.Flags().Changed("flows")
+			ways := 0
+			for _, is := range []bool{len(args) > 0, o.live != "", o.flows} {
+				if is {
+					ways++
+				}
+			}
+			if ways != 1 {
+				return errors.New("learn needs a recording, such as login.har, --flows HTTPQL, or --live URL")
 			}
 			return nil
 		}),
@@ -71,6 +86,7 @@ Exit code 0: the session is held; 3: it is not (the file is written all the same
 	f.StringVarP(&o.out, "out", "o", "", "write the configuration to `FILE`, for its owner alone (default standard output)")
 	f.BoolVar(&o.force, "force", false, "overwrite FILE")
 	f.StringVar(&o.live, "live", "", "open a window at the login page's `URL`, and learn of what is done there, in place of FILE")
+	f.StringVar(&o.query, "flows", "", "learn of the flows of the history that the condition in `HTTPQL` is true of, in place of FILE")
 	f.StringVar(&o.learn.Base, "base", "", "`URL` of the application, where the recording has several (default the one that is used most after the login)")
 	f.StringVar(&o.learn.User, "user", "", "the `name` that was typed, where its field does not tell")
 	f.StringVar(&o.learn.Password, "password", "", "the `password` that was typed, likewise")
@@ -87,8 +103,8 @@ func runLearn(cmd *cobra.Command, o *learnOptions, files []string) error {
 	if o.asJSON && o.out == "" {
 		return usageError{errors.New("--json needs -o FILE: the configuration would stand in the report")}
 	}
-	if _, err := os.Stat(o.out); o.out != "" && err == nil && !o.force {
-		return fmt.Errorf("%s exists; overwrite it with --force, or name another", o.out)
+	if err := exists(o.out, o.force); err != nil {
+		return err
 	}
 	exchanges, err := readRecordings(cmd, files)
 	if err != nil {
@@ -96,6 +112,12 @@ func runLearn(cmd *cobra.Command, o *learnOptions, files []string) error {
 	}
 	if o.learn.Proxy, err = o.options.config(cmd); err != nil {
 		return err
+	}
+	if o.flows {
+		if !o.quiet {
+			o.learn.Progress = progress(cmd.ErrOrStderr())
+		}
+		return o.flowsLearnt(cmd)
 	}
 	if o.live != "" {
 		if exchanges, err = recordLive(cmd, o.learn.Proxy, o.live); err != nil {
@@ -208,7 +230,7 @@ func doctorCommand() *cobra.Command {
 	x := learn.Examination{}
 	var asJSON, quiet bool
 	cmd := &cobra.Command{
-		Use:   "doctor -c FILE [RULE]",
+		Use:   "doctor [-c FILE] [RULE]",
 		Short: "Prove that a configuration holds its session, or say why not",
 		Long: `Prove that a configuration holds its session, or say why not.
 
@@ -221,15 +243,17 @@ take is told, and where a proof fails, what to change.
 What is asked is --url, or what the rule's confirm or probe macro asks, or the
 beginning of its scope. Nothing but GET is sent beside the macros, and no logout.
 
+Without -c a running serve examines the configuration that it has.
+
 Exit code 0: the session is held; 3: it is not; 1: it could not be examined.`,
-		Example: "  holdfast doctor -c shop.yaml\n  holdfast doctor -c shop.yaml shop --identity alice --url https://shop.example/account --json",
+		Example: "  holdfast doctor -c shop.yaml\n  holdfast doctor shop --identity alice\n  holdfast doctor -c shop.yaml shop --identity alice --url https://shop.example/account --json",
 		Args:    usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.file == "" {
-				return usageError{errors.New("doctor needs a configuration: -c FILE")}
-			}
 			if len(args) == 1 {
 				x.Rule = args[0]
+			}
+			if o.file == "" {
+				return onServe(cmd, func(c *client.Client) error { return doctorAsked(cmd, c, x, asJSON, quiet) })
 			}
 			if !quiet {
 				x.Progress = progress(cmd.ErrOrStderr())
@@ -238,7 +262,7 @@ Exit code 0: the session is held; 3: it is not; 1: it could not be examined.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&o.file, "config", "c", "", "configuration `FILE` to examine")
+	f.StringVarP(&o.file, "config", "c", "", "configuration `FILE` to examine (default what a running serve has)")
 	f.StringVar(&x.Identity, "identity", "", "who is logged in (default the one that speaks where nobody is named)")
 	f.StringVar(&x.URL, "url", "", "`URL` that needs the session")
 	f.BoolVar(&asJSON, "json", false, "print the report as JSON")
@@ -246,6 +270,50 @@ Exit code 0: the session is held; 3: it is not; 1: it could not be examined.`,
 	addBounds(cmd, &x.MaxRequests, &x.Rate)
 	o.addWays(cmd)
 	return cmd
+}
+
+// doctorAsked has serve examine its own configuration.
+func doctorAsked(cmd *cobra.Command, c *client.Client, x learn.Examination, asJSON, quiet bool) error {
+	p := map[string]any{"max_requests": x.MaxRequests, "rate": max(1, int(x.Rate))}
+	for name, text := range map[string]string{"rule": x.Rule, "identity": x.Identity, "url": x.URL} {
+		if text != "" {
+			p[name] = text
+		}
+	}
+	stop := func() {}
+	if !quiet {
+		stop = hearProgress(cmd.Context(), c, progress(cmd.ErrOrStderr()))
+	}
+	run, err := finish(cmd, c, "doctor", p)
+	stop()
+	switch {
+	case err != nil:
+		return err
+	case run.Examined == nil:
+		return ended(run)
+	}
+	if asJSON {
+		if err := printJSON(cmd, run.Examined); err != nil {
+			return err
+		}
+	} else {
+		run.Examined.Write(cmd.OutOrStdout())
+	}
+	switch {
+	case !run.Examined.Held:
+		return exitCode(exitLost)
+	default:
+		return ended(run)
+	}
+}
+
+// progressOf is what an event of a run says that is done; "" nothing.
+func progressOf(e *control.Event) string {
+	var run control.RunEvent
+	if e.Type != "run" || json.Unmarshal(e.Data, &run) != nil {
+		return ""
+	}
+	return run.Progress
 }
 
 func runDoctor(ctx context.Context, cmd *cobra.Command, o *options, x learn.Examination, asJSON bool) error {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-proxy/holdfast"
+	"github.com/holdfast-proxy/holdfast/control"
 	"github.com/holdfast-proxy/holdfast/convert"
 	"github.com/holdfast-proxy/holdfast/macro/derive"
 )
@@ -30,7 +31,7 @@ HAR of a browser or a proxy, Burp's saved items, a raw request, a curl command
 line, or what passes through Holdfast itself (macro record, serve --record).`,
 		Example: "  holdfast macro import login.har -o shop.yaml --prove\n  holdfast macro test -c shop.yaml login",
 	}
-	cmd.AddCommand(macroImportCommand(), macroRecordCommand(), macroAnalyseCommand(), macroTestCommand(), macroRunCommand(), macroListCommand(), macroShowCommand())
+	cmd.AddCommand(macroImportCommand(), macroRecordCommand(), macroDeriveCommand(), macroAnalyseCommand(), macroTestCommand(), macroRunCommand(), macroListCommand(), macroShowCommand())
 	return cmd
 }
 
@@ -355,77 +356,6 @@ func proved(proof *derive.Proof, err error) error {
 	return err
 }
 
-// derivedReport is the JSON shape of a report, version 1.
-type derivedReport struct {
-	Version  int               `json:"v"`
-	Name     string            `json:"name"`
-	Steps    []derivedStep     `json:"steps"`
-	Products []derivedProduct  `json:"products"`
-	Dropped  []derivedDropped  `json:"dropped"`
-	Open     []derivedPlace    `json:"as_recorded"`
-	Notes    []string          `json:"notes"`
-	Lost     []string          `json:"lost"`
-	Proved   *bool             `json:"proved,omitempty"`
-	Runs     int               `json:"runs,omitempty"`
-	Findings []derivedFinding  `json:"findings,omitempty"`
-	Values   []derivedVariable `json:"variables"`
-}
-
-type derivedStep struct {
-	Entry   int            `json:"entry"`
-	Name    string         `json:"name"`
-	Uses    []derivedUse   `json:"uses"`
-	Takes   []derivedTaken `json:"takes"`
-	Expects string         `json:"expects"`
-	Cookies []string       `json:"sets_cookies,omitempty"`
-}
-
-type derivedUse struct {
-	Place string `json:"place"`
-	Token string `json:"variable"`
-	From  string `json:"from"`
-}
-
-type derivedTaken struct {
-	Token string   `json:"token"`
-	From  string   `json:"from"`
-	For   []string `json:"for"`
-}
-
-type derivedProduct struct {
-	Token    string `json:"token"`
-	Step     int    `json:"step"`
-	Place    string `json:"place,omitempty"`
-	Template string `json:"template,omitempty"`
-}
-
-type derivedDropped struct {
-	Entry  int    `json:"entry"`
-	Method string `json:"method"`
-	URL    string `json:"url"`
-	Reason string `json:"reason"`
-}
-
-type derivedPlace struct {
-	Entry int    `json:"entry"`
-	Step  int    `json:"step"`
-	Place string `json:"place"`
-	Why   string `json:"why"`
-}
-
-type derivedFinding struct {
-	Entry   int    `json:"entry"`
-	Step    int    `json:"step"`
-	Place   string `json:"place,omitempty"`
-	Problem string `json:"problem"`
-	From    string `json:"from,omitempty"`
-}
-
-type derivedVariable struct {
-	Name string `json:"name"`
-	Why  string `json:"why"`
-}
-
 // tell prints the report: JSON on standard output, or text on w.
 func (o *deriveOptions) tell(cmd *cobra.Command, d *derive.Draft, p *derive.Proof, lost []convert.Lost, w io.Writer) error {
 	if o.asJSON {
@@ -444,39 +374,10 @@ func (o *deriveOptions) tell(cmd *cobra.Command, d *derive.Draft, p *derive.Proo
 	return nil
 }
 
-func reportOf(d *derive.Draft, p *derive.Proof, lost []convert.Lost) derivedReport {
-	r := derivedReport{Version: 1, Name: d.Name, Steps: []derivedStep{}, Products: []derivedProduct{}, Dropped: []derivedDropped{}, Open: []derivedPlace{},
-		Notes: append([]string{}, d.Notes...), Lost: []string{}, Values: []derivedVariable{}}
-	for _, s := range d.Steps {
-		step := derivedStep{Entry: s.Entry, Name: s.Name, Uses: []derivedUse{}, Takes: []derivedTaken{}, Expects: s.Expect, Cookies: s.Cookies}
-		for _, u := range s.Uses {
-			step.Uses = append(step.Uses, derivedUse(u))
-		}
-		for _, x := range s.Extract {
-			step.Takes = append(step.Takes, derivedTaken{x.Token, x.Source.String(), append([]string{}, x.Places...)})
-		}
-		r.Steps = append(r.Steps, step)
-	}
-	for _, x := range d.Products {
-		r.Products = append(r.Products, derivedProduct{x.Token, x.Step, x.Place, x.Template})
-	}
-	for _, x := range d.Dropped {
-		r.Dropped = append(r.Dropped, derivedDropped(x))
-	}
-	for _, x := range d.Open {
-		r.Open = append(r.Open, derivedPlace(x))
-	}
-	for _, v := range d.Variables {
-		r.Values = append(r.Values, derivedVariable{v.Name, v.Why})
-	}
+func reportOf(d *derive.Draft, p *derive.Proof, lost []convert.Lost) control.Derivation {
+	var lines []string
 	for _, l := range lost {
-		r.Lost = append(r.Lost, l.String())
+		lines = append(lines, l.String())
 	}
-	if p != nil {
-		r.Proved, r.Runs = &p.Proved, p.Runs
-		for _, f := range p.Findings {
-			r.Findings = append(r.Findings, derivedFinding{f.Entry, f.Step, f.Place, f.Problem, f.From})
-		}
-	}
-	return r
+	return control.ShowDerivation(d, p, lines)
 }

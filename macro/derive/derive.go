@@ -25,6 +25,9 @@ type Options struct {
 	Entries []int
 	// KeepAll keeps every request that is not noise.
 	KeepAll bool
+	// Hide makes secret variables of what else looks like a token and comes from
+	// nowhere, so that no request holds it.
+	Hide bool
 	// force are values that are known to differ from run to run; without are
 	// entries that are known not to be needed, with the reason; before until
 	// every request is kept.

@@ -35,6 +35,7 @@ func (d *deriver) emit() {
 	}
 	for _, it := range d.items {
 		if it.needed {
+			d.open(it, steps[it], taken)
 			d.draft.Steps = append(d.draft.Steps, d.step(it, steps))
 		}
 	}
@@ -169,7 +170,6 @@ func (d *deriver) step(it *item, steps map[*item]int) Step {
 		b.WriteString("\n" + d.apply(it, partBody, it.req.body) + "\n")
 	}
 	s.Request = b.String()
-	d.open(it, steps[it])
 	return s
 }
 
@@ -271,12 +271,18 @@ func quote(s string) string {
 	return string(raw)
 }
 
-// open lists what looks made in a request and comes from nowhere.
-func (d *deriver) open(it *item, step int) {
+// open lists what looks made in a request and comes from nowhere, and makes
+// variables of it where that is wanted.
+func (d *deriver) open(it *item, step int, taken map[string]bool) {
 	for n := range it.req.slots {
 		s := &it.req.slots[n]
 		if constant(s.name) || s.label == "header:user-agent" {
 			continue
+		}
+		listed := false
+		if d.options.Hide && isTokenName(s.name) && s.text != "" && !it.touched(s) {
+			d.hide(it, s, 0, len(s.text), taken)
+			d.draft.Open = append(d.draft.Open, Open{Entry: it.x.Entry, Step: step, Place: s.label, Why: "no earlier answer brought it"})
 		}
 		for at := 0; at < len(s.text); {
 			from, to := nextWord(s.text, at)
@@ -294,10 +300,30 @@ func (d *deriver) open(it *item, step int) {
 					why = "it looks like the time of the recording"
 				}
 			}
-			d.draft.Open = append(d.draft.Open, Open{Entry: it.x.Entry, Step: step, Place: s.label, Why: why})
-			break
+			if !listed {
+				d.draft.Open = append(d.draft.Open, Open{Entry: it.x.Entry, Step: step, Place: s.label, Why: why})
+				listed = true
+			}
+			if !d.options.Hide {
+				break
+			}
+			d.hide(it, s, from, to, taken)
 		}
 	}
+}
+
+// hide makes a secret variable of a stretch of a place.
+func (d *deriver) hide(it *item, s *slot, from, to int, taken map[string]bool) {
+	value := s.text[from:to]
+	for _, v := range d.order {
+		if v.Value == value && v.Secret {
+			it.put(edit{slot: s, variable: v.Name, encoding: pathEncoding(s)}, from, to)
+			return
+		}
+	}
+	name := freeName("RECORDED_"+tokenName(s.name), taken)
+	d.variable(name, value, true, "as it was recorded")
+	it.put(edit{slot: s, variable: name, encoding: pathEncoding(s)}, from, to)
 }
 
 // constant are names whose values belong to the client and not to the session.

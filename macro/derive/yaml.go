@@ -13,11 +13,66 @@ import (
 
 // YAML is the draft as a configuration file: variables, an identity with the
 // credentials, the macro. It holds the recorded credentials.
-func (d *Draft) YAML() ([]byte, error) {
+func (d *Draft) YAML() ([]byte, error) { return encode(d.Node()) }
+
+// HiddenYAML is YAML without the values of credentials: ${env:…} stands in their
+// places. env has them, by what the environment calls them.
+func (d *Draft) HiddenYAML() (text []byte, env map[string]string, err error) {
+	root := d.Node()
+	_, env = HideSecrets(root)
+	text, err = encode(root)
+	return text, env, err
+}
+
+// HideSecrets moves the secrets of the identity of what Node returned into the
+// environment, and returns its name. A user's name is none.
+func HideSecrets(root *yaml.Node) (identity string, env map[string]string) {
+	env = make(map[string]string)
+	identities := member(root, "identities")
+	if identities == nil || len(identities.Content) < 2 {
+		return "", env
+	}
+	identity = identities.Content[0].Value
+	secrets := member(identities.Content[1], "variables")
+	for i := 0; secrets != nil && i+1 < len(secrets.Content); i += 2 {
+		name, value := secrets.Content[i].Value, secrets.Content[i+1]
+		if name == "USER" {
+			continue
+		}
+		key := envName(identity + "_" + name)
+		env[key] = value.Value
+		*value = *text("${env:" + key + "}")
+	}
+	return identity, env
+}
+
+func envName(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z':
+			return r - 'a' + 'A'
+		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+			return r
+		}
+		return '_'
+	}, s)
+}
+
+// member is the value of a key of a mapping; nil: it has none.
+func member(m *yaml.Node, key string) *yaml.Node {
+	for i := 0; m != nil && i+1 < len(m.Content); i += 2 {
+		if m.Content[i].Value == key {
+			return m.Content[i+1]
+		}
+	}
+	return nil
+}
+
+func encode(root *yaml.Node) ([]byte, error) {
 	var b bytes.Buffer
 	w, err := yaml.NewDumper(&b, yaml.WithLineWidth(-1))
 	if err == nil {
-		err = w.Dump(d.Node())
+		err = w.Dump(root)
 	}
 	if err == nil {
 		err = w.Close()
