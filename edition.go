@@ -134,17 +134,7 @@ func (e *RestartError) Error() string {
 	return "these keys cannot be changed while Holdfast runs: " + strings.Join(e.Keys, ", ") + "; restart it with the new configuration, or leave them as they are"
 }
 
-// Reload has another configuration hold from now on: requests that begin later
-// live by it, and those under way by the one that they began with. Sessions go on
-// that mean the same under both; see session.Engine.Next. An error, of which a
-// *RestartError is one, leaves everything as it was. Any goroutine may call it.
-func (h *Holdfast) Reload(file *config.File) (*Reloaded, error) {
-	h.changing.Lock()
-	defer h.changing.Unlock()
-	return h.change(file)
-}
-
-// change is Reload with changing held.
+// change has another configuration hold. changing is held.
 func (h *Holdfast) change(file *config.File) (*Reloaded, error) {
 	before := h.holds.Load()
 	if keys := fixed(before.file, file); len(keys) > 0 {

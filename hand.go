@@ -30,12 +30,9 @@ func (h *Holdfast) Identity() string { return h.holds.Load().identity }
 func (h *Holdfast) Rules() []rule.Rule { return slices.Clone(h.File().Rules) }
 
 // SetRuleEnabled switches a rule on or off, by its name or ID, for requests that
-// begin later. It holds until Holdfast ends; the file stays as it is. changed
-// says whether it was otherwise before.
+// begin later; see Change. changed says whether it was otherwise before.
 func (h *Holdfast) SetRuleEnabled(name string, on bool) (changed bool, err error) {
-	h.changing.Lock()
-	defer h.changing.Unlock()
-	file := *h.File()
+	file := h.File()
 	i := slices.IndexFunc(file.Rules, func(r rule.Rule) bool { return r.Name == name || r.ID != "" && r.ID == name })
 	if i < 0 {
 		var names []string
@@ -47,12 +44,11 @@ func (h *Holdfast) SetRuleEnabled(name string, on bool) (changed bool, err error
 	if file.Rules[i].Enabled == on {
 		return false, nil
 	}
-	file.Rules = slices.Clone(file.Rules)
-	file.Rules[i].Enabled = on
-	if file.Set, err = rule.Compile(file.Rules, file.Set.Globals); err != nil {
+	e, err := file.Switched(file.Rules[i].Name, on)
+	if err != nil {
 		return false, err
 	}
-	_, err = h.change(&file)
+	_, err = h.Change(Edit{Kind: e.Kind, Name: e.Name, Text: e.Text})
 	return err == nil, err
 }
 

@@ -120,6 +120,7 @@ type Holdfast struct {
 	began     time.Time
 
 	changing sync.Mutex       // one change of the configuration at a time; guards what follows
+	changed  changes          // by hand
 	pools    []*upstream.Pool // of earlier configurations, whose connections may still be in use
 	closed   sync.Once
 }
@@ -171,6 +172,11 @@ func newCore(c Config) (*Holdfast, error) {
 	h := &Holdfast{config: c, policy: policy, ids: new(flow.IDs), record: newRecorder(c.Trace, c.Ended), began: time.Now()}
 	h.record.messages, h.record.said, h.record.seen = c.TraceMessages, c.Message, c.Seen
 	rand.Read(h.ids.Seed[:]) // never fails, says its doc
+	if err := h.takeChanges(); err != nil {
+		h.Close()
+		return nil, err
+	}
+	c.File = h.config.File
 	var err error
 	if h.history, err = newHistorian(c, &h.watches); err == nil {
 		err = h.firstEdition()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,8 @@ import (
 	"github.com/holdfast-proxy/holdfast"
 	"github.com/holdfast-proxy/holdfast/config"
 	"github.com/holdfast-proxy/holdfast/internal/testenv"
+	"github.com/holdfast-proxy/holdfast/store"
+	"github.com/holdfast-proxy/holdfast/store/storetest"
 )
 
 var reloads = flag.Int("reloads", 60, "how often TestReloadsUnderLoad changes the configuration")
@@ -307,5 +310,66 @@ func until(t *testing.T, happened func() bool) {
 		case <-limit:
 			t.Fatal("what was waited for did not happen")
 		}
+	}
+}
+
+// What was changed by hand lies over the file, and is there after a restart, until
+// the file says something else.
+func TestChangesByHandOutlastARestart(t *testing.T) {
+	d := newDoor(t)
+	w := &world{t: t, origin: &testenv.Server{URL: d.URL}, home: t.TempDir()}
+	w.project = storetest.Project{DSN: filepath.Join(w.home, "project.db")}.Open(t, store.Options{})
+	plain := fmt.Sprintf(doorRules, "0", "secret")
+	w.start(plain)
+	extra := "name: extra\nscope: {pattern: \"127.0.0.1\", target: host}\nactions: [set_header: {name: X-Extra, value: yes, if_absent: add}]\n"
+	change := func(want string, edits ...holdfast.Edit) {
+		t.Helper()
+		switch _, err := w.h.Change(edits...); {
+		case want == "" && err != nil, want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("changed with %v, want %q", err, want)
+		}
+	}
+	change("", holdfast.Edit{Kind: "rule", Text: extra})
+	change("already", holdfast.Edit{Kind: "rule", Text: extra})
+	change("needed by the rules one", holdfast.Edit{Kind: "macro", Name: "login"})
+	change("There is no rule", holdfast.Edit{Kind: "rule", Name: "nobody"})
+	change("rule bad:1:13", holdfast.Edit{Kind: "rule", Text: "{name: bad, scoop: 1}"})
+	if _, err := w.h.SetRuleEnabled("two", false); err != nil {
+		t.Fatal(err)
+	}
+	rules := func() string {
+		text := ""
+		for _, r := range w.h.Rules() {
+			text += fmt.Sprintf("%s %t %s; ", r.Name, r.Enabled, w.h.File().By("rule", r.Name))
+		}
+		return text
+	}
+	const want = "one true file; two false project; extra true project; "
+	if got := rules(); got != want {
+		t.Errorf("the rules are %s", got)
+	}
+	w.stop()
+	w.start(plain)
+	if got := rules(); got != want {
+		t.Errorf("after a restart the rules are %s", got)
+	}
+	w.stop()
+	w.start(strings.Replace(plain, "X-Two", "X-2", 1))
+	if got := rules(); got != "one true file; two true file; extra true project; " {
+		t.Errorf("after the file has changed the rules are %s", got)
+	}
+	put := strings.ReplaceAll(fmt.Sprintf(doorRules, "9", "secret"), "{{ORIGIN}}", d.URL)
+	if _, err := w.h.Put(put); err != nil {
+		t.Fatal(err)
+	}
+	w.stop()
+	w.start(strings.Replace(plain, "X-Two", "X-2", 1))
+	if got := w.h.File().Variables["SAYS"]; got != "9" || len(w.h.Rules()) != 2 {
+		t.Errorf("after a restart the configuration that was put says %q, and has %d rules", got, len(w.h.Rules()))
+	}
+	w.stop()
+	w.start(plain)
+	if got := w.h.File().Variables["SAYS"]; got != "0" {
+		t.Errorf("after the file has changed the configuration says %q", got)
 	}
 }

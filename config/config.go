@@ -1,10 +1,13 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"time"
+
+	"go.yaml.in/yaml/v4"
 
 	"github.com/holdfast-proxy/holdfast/flow"
 	"github.com/holdfast-proxy/holdfast/jar"
@@ -66,6 +69,11 @@ type File struct {
 	// Sources are the files that it names and that were read, as they are opened:
 	// relative names are of the configuration's directory.
 	Sources []string
+
+	source  []byte // without what lies over it
+	root    *yaml.Node
+	options Options
+	over    map[string]bool // entries that lie over it, by kind and name
 }
 
 // Program is what logins in a browser are made with.
@@ -163,6 +171,18 @@ func Parse(name string, src []byte, o Options) (*File, Warnings, error) {
 	if len(problems) > 0 {
 		return nil, nil, Errors(sorted(problems))
 	}
+	if root == nil || isNull(root) {
+		return nil, nil, Errors{{File: name, What: "the file is empty", Next: "add rules: and macros:; docs/configuration.md describes them"}}
+	}
+	file, warnings, err := compileTree(name, t, root, o)
+	if err == nil {
+		file.source = bytes.Clone(src)
+	}
+	return file, warnings, err
+}
+
+// compileTree compiles what was read as YAML.
+func compileTree(name string, t *text, root *yaml.Node, o Options) (*File, Warnings, error) {
 	d := &decoder{text: t, options: o}
 	draft := fileDraft{
 		autoExtract: true, autoInject: true, autoPass: true,
@@ -173,15 +193,13 @@ func Parse(name string, src []byte, o Options) (*File, Warnings, error) {
 			Hold: DefaultHold, Wait: DefaultWait, Unreachable: DefaultUnreachable,
 			Memory: DefaultMemory, Disk: DefaultDisk, Connections: DefaultConnections, LargeHeads: DefaultLargeHeads},
 	}
-	if root == nil || isNull(root) {
-		return nil, nil, Errors{{File: name, What: "the file is empty", Next: "add rules: and macros:; docs/configuration.md describes them"}}
-	}
 	object(d, root, tableFile, fileFields(), &draft)
 	file := d.compile(name, &draft)
 	warnings := Warnings(sorted(d.warnings))
 	if len(d.problems) > 0 {
 		return nil, warnings, Errors(sorted(d.problems))
 	}
+	file.root, file.options = root, o
 	return file, warnings, nil
 }
 

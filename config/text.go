@@ -20,6 +20,7 @@ type text struct {
 	name   string
 	lines  []string
 	secret map[int][]stretch // by line
+	parts  []part            // whose lines follow those of the file
 }
 
 // stretch is a part of a line in characters from 0, end excluded.
@@ -43,7 +44,8 @@ func (t *text) line(n int) string {
 
 // problem makes a problem with its excerpt.
 func (t *text) problem(at place, what, next string) Problem {
-	p := Problem{File: t.name, Line: at.line, Column: at.column, What: what, Next: next}
+	p := Problem{Column: at.column, What: what, Next: next}
+	p.File, p.Line = t.origin(at.line)
 	if t.line(at.line) != "" {
 		p.Excerpt, p.Caret = t.excerpt(at)
 	}

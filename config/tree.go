@@ -46,6 +46,9 @@ func parseTree(t *text, src []byte) (*yaml.Node, []Problem) {
 		return nil, nil
 	}
 	root := doc.Content[0]
+	if root.HeadComment == "" {
+		root.HeadComment = doc.HeadComment // for who writes it again
+	}
 	hideSecrets(t, root)
 	m := measure{text: t, open: make(map[*yaml.Node]bool)}
 	m.walk(root, 0)

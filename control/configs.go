@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/holdfast-proxy/holdfast/config"
@@ -30,8 +29,8 @@ type Config struct {
 	Rules      []string `json:"rules" nullable:"false"`
 	Variables  []string `json:"variables" nullable:"false" doc:"Names of global ones."`
 	Framing    string   `json:"framing"`
-	Switched   []string `json:"switched" nullable:"false" doc:"Rules that were switched on or off since."`
-	Text       *string  `json:"text,omitempty" doc:"The file as it is now; only with reveal, since credentials may stand in it."`
+	Switched   []string `json:"switched" nullable:"false" doc:"Rules that were changed by hand."`
+	Text       *string  `json:"text,omitempty" doc:"All of it as one file; only with reveal, since credentials may stand in it."`
 }
 
 type checkParams struct {
@@ -62,7 +61,7 @@ type Explained struct {
 
 func configOperations() []Operation {
 	return []Operation{
-		of(Operation{Name: "config.get", Doc: "Say what configuration this Holdfast was started with.", Danger: Read, Reveals: true,
+		of(Operation{Name: "config.get", Doc: "Say what configuration holds.", Danger: Read, Reveals: true,
 			Method: "GET", Path: "/config", Tool: "config.show", Command: "config show"}, getConfig),
 		of(Operation{Name: "config.check", Doc: "Say what is wrong with a configuration, without using it. Files that it names are not opened, and the environment is not looked at.", Danger: Read,
 			Method: "POST", Path: "/config/check", Tool: "check.config", Command: "check"}, checkConfig),
@@ -81,9 +80,9 @@ func getConfig(_ context.Context, d *Desk, p *configParams) (*Config, error) {
 	for _, m := range f.Macros {
 		out.Macros = append(out.Macros, m.Name)
 	}
-	for i, r := range d.proxy.Rules() {
+	for _, r := range f.Rules {
 		out.Rules = append(out.Rules, r.Name)
-		if r.Enabled != f.Rules[i].Enabled {
+		if f.By(config.EntryRule, r.Name) != "file" {
 			out.Switched = append(out.Switched, r.Name)
 		}
 	}
@@ -91,9 +90,9 @@ func getConfig(_ context.Context, d *Desk, p *configParams) (*Config, error) {
 		out.Variables = append(out.Variables, v.Name)
 	}
 	if p.Reveal {
-		raw, err := os.ReadFile(f.Name)
+		raw, err := f.Text()
 		if err != nil {
-			return nil, notFound("The configuration file cannot be read any more.", "See whether it was moved, or leave reveal out.")
+			return nil, asError(err)
 		}
 		text := string(raw)
 		out.Text = &text

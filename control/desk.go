@@ -23,6 +23,7 @@ type Desk struct {
 
 	recordings recordings
 	store      *store.Store
+	reload     func() (*holdfast.Reloaded, error)
 }
 
 // Setup is what a Desk is made of.
@@ -32,12 +33,14 @@ type Setup struct {
 	Version string       // of the program
 	Trace   *Trace       // where the proxy writes its trace
 	Store   *store.Store // the project with the history; nil: none
-	Events  *Events      // what Config.Changed and Config.Warn of the proxy tell
+	// Reload reads the configuration file again; nil: there is none.
+	Reload func() (*holdfast.Reloaded, error)
+	Events *Events // what Config.Changed and Config.Warn of the proxy tell
 }
 
 // New makes a Desk. Close it before the proxy is closed.
 func New(s Setup) *Desk {
-	d := &Desk{proxy: s.Proxy, reveal: s.Reveal, version: s.Version, trace: s.Trace, events: s.Events, store: s.Store}
+	d := &Desk{proxy: s.Proxy, reveal: s.Reveal, version: s.Version, trace: s.Trace, reload: s.Reload, events: s.Events, store: s.Store}
 	d.runs = newRuns(s.Events)
 	return d
 }

@@ -25,5 +25,5 @@
 // What this package does not do: it opens no socket, knows no HTTP, checks
 // nobody's token (that is the face's business), and decides nothing about
 // traffic: it asks the engine to. Changes are not written into the
-// configuration file; they hold until Holdfast ends.
+// configuration file; macros and rules that were changed lie over it.
 package control

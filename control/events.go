@@ -19,7 +19,7 @@ type Event struct {
 	Version int             `json:"v"`
 	ID      uint64          `json:"id"` // rises with each
 	Time    time.Time       `json:"time"`
-	Type    string          `json:"type"` // session, warning, run, rule, totals, dropped
+	Type    string          `json:"type"` // session, warning, run, rule, config, totals, dropped
 	Data    json.RawMessage `json:"data"`
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/holdfast-proxy/holdfast/config"
 	"github.com/holdfast-proxy/holdfast/flow"
 	"github.com/holdfast-proxy/holdfast/macro"
 )
@@ -34,7 +35,9 @@ func macroOperations() []Operation {
 			func(_ context.Context, d *Desk, p *Paging) (*Page[Macro], error) {
 				var all []Macro
 				for _, m := range d.proxy.File().Macros {
-					all = append(all, ShowMacro(m, false))
+					shown := ShowMacro(m, false)
+					shown.Origin = d.proxy.File().By(config.EntryMacro, m.Name)
+					all = append(all, shown)
 				}
 				return paged(all, *p, func(m *Macro) string { return m.Name })
 			}),
@@ -49,6 +52,7 @@ func macroOperations() []Operation {
 					return nil, err
 				}
 				shown := ShowMacro(m, p.Reveal)
+				shown.Origin = d.proxy.File().By(config.EntryMacro, m.Name)
 				return &shown, nil
 			}),
 		of(Operation{Name: "macro.test", Doc: "Run a macro once with a jar of its own, and keep nothing: a login dry run. It is really sent.", Danger: Change, Foreign: true, Reveals: true, Runs: true,

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/holdfast-proxy/holdfast/config"
 	"github.com/holdfast-proxy/holdfast/flow"
-	"github.com/holdfast-proxy/holdfast/rule"
 )
 
 // Rule is a rule, as far as it can be shown in short.
@@ -14,6 +14,7 @@ type Rule struct {
 	Name     string   `json:"name"`
 	ID       string   `json:"id,omitempty"`
 	Enabled  bool     `json:"enabled"`
+	Origin   string   `json:"origin" doc:"file; or project, where it was made or changed by hand."`
 	Priority int      `json:"priority" doc:"Higher first."`
 	Order    int      `json:"order" doc:"Its place in the configuration, from 1."`
 	Dead     string   `json:"dead_when,omitempty" doc:"A condition on answers, in HTTPQL."`
@@ -24,8 +25,9 @@ type Rule struct {
 	Actions  []string `json:"actions" nullable:"false"`
 }
 
-func shownRule(i int, r *rule.Rule) Rule {
-	out := Rule{Name: r.Name, ID: r.ID, Enabled: r.Enabled, Priority: r.Priority, Order: i + 1, Recovery: append([]string{}, r.Recovery...),
+func shownRule(i int, f *config.File) Rule {
+	r := &f.Rules[i]
+	out := Rule{Name: r.Name, ID: r.ID, Origin: f.By(config.EntryRule, r.Name), Enabled: r.Enabled, Priority: r.Priority, Order: i + 1, Recovery: append([]string{}, r.Recovery...),
 		Confirm: r.Confirm, Tokens: []string{}, Actions: []string{}}
 	if r.Dead != nil {
 		out.Dead = r.Dead.String()
@@ -68,25 +70,27 @@ func ruleOperations() []Operation {
 			Method: "GET", Path: "/rules", Tool: "rules.list macros.list_rules", Command: "rule list"},
 			func(_ context.Context, d *Desk, p *Paging) (*Page[Rule], error) {
 				var all []Rule
-				for i, r := range d.proxy.Rules() {
-					all = append(all, shownRule(i, &r))
+				f := d.proxy.File()
+				for i := range f.Rules {
+					all = append(all, shownRule(i, f))
 				}
 				return paged(all, *p, func(r *Rule) string { return fmt.Sprintf("%09d", r.Order) })
 			}),
 		of(Operation{Name: "rule.get", Doc: "Show a rule.", Danger: Read,
 			Method: "GET", Path: "/rules/{name}", Tool: "rules.get", Command: "rule show"},
 			func(_ context.Context, d *Desk, p *named) (*Rule, error) {
-				for i, r := range d.proxy.Rules() {
+				f := d.proxy.File()
+				for i, r := range f.Rules {
 					if r.Name == p.Name || r.ID != "" && r.ID == p.Name {
-						shown := shownRule(i, &r)
+						shown := shownRule(i, f)
 						return &shown, nil
 					}
 				}
 				return nil, &flow.Error{Status: 404, Reason: flow.ReasonRule, Detail: fmt.Sprintf("There is no rule %q.", p.Name), Next: "List the rules to see their names."}
 			}),
-		of(Operation{Name: "rule.enable", Doc: "Switch a rule on, until Holdfast ends; the configuration file stays as it is.", Danger: Change,
+		of(Operation{Name: "rule.enable", Doc: "Switch a rule on. The configuration file stays as it is; the project keeps the change, until the file says something else of the rule.", Danger: Change,
 			Method: "POST", Path: "/rules/{name}/enable", Tool: "rules.enable macros.enable_rule", Command: "rule enable"}, switched(true)),
-		of(Operation{Name: "rule.disable", Doc: "Switch a rule off, until Holdfast ends; the configuration file stays as it is.", Danger: Change,
+		of(Operation{Name: "rule.disable", Doc: "Switch a rule off. The configuration file stays as it is; the project keeps the change, until the file says something else of the rule.", Danger: Change,
 			Method: "POST", Path: "/rules/{name}/disable", Tool: "rules.disable macros.disable_rule", Command: "rule disable"}, switched(false)),
 	}
 }

@@ -11,6 +11,7 @@ type Macro struct {
 	Version  int      `json:"v"`
 	Name     string   `json:"name"`
 	ID       string   `json:"id"`
+	Origin   string   `json:"origin,omitempty" doc:"file; or project, where it was made or changed by hand."`
 	Inputs   []string `json:"inputs" nullable:"false"`
 	Needs    []string `json:"needs" nullable:"false"`    // variables from outside
 	Produces []string `json:"produces" nullable:"false"` // tokens

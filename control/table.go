@@ -83,7 +83,7 @@ func Operations() []Operation {
 	var all []Operation
 	for _, area := range [][]Operation{
 		statusOperations(), sessionOperations(), tokenOperations(), cookieOperations(), variableOperations(),
-		ruleOperations(), macroOperations(), recordingOperations(), learnOperations(), runOperations(), configOperations(), traceOperations(), flowOperations(),
+		ruleOperations(), macroOperations(), recordingOperations(), learnOperations(), runOperations(), configOperations(), changeOperations(), traceOperations(), flowOperations(),
 	} {
 		all = append(all, area...)
 	}

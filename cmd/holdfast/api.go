@@ -32,6 +32,7 @@ type apiOptions struct {
 	metrics *api.Metrics
 	desk    *control.Desk
 	store   *store.Store
+	reload  func() (*holdfast.Reloaded, error)
 }
 
 // apiOff is the address that turns the API off.
@@ -82,6 +83,11 @@ func (o *apiOptions) open(cmd *cobra.Command, c *holdfast.Config) error {
 		warn(text)
 		o.events.Warn(text)
 	}
+	reloaded := c.Reloaded
+	c.Reloaded = func(r *holdfast.Reloaded) {
+		reloaded(r)
+		o.events.Reloaded(r)
+	}
 	c.Changed = func(change session.Change) {
 		o.metrics.Changed(change)
 		o.events.Changed(change)
@@ -109,7 +115,7 @@ func (o *apiOptions) serve(ctx context.Context, cmd *cobra.Command, h *holdfast.
 	if err := o.metrics.Bind(h); err != nil {
 		return nil, err
 	}
-	o.desk = control.New(control.Setup{Proxy: h, Reveal: o.reveal, Version: buildVersion(), Store: o.store, Trace: o.trace, Events: o.events})
+	o.desk = control.New(control.Setup{Proxy: h, Reveal: o.reveal, Version: buildVersion(), Store: o.store, Reload: o.reload, Trace: o.trace, Events: o.events})
 	if err := client.Announce(o.dir, o.server.URL(), o.tokenFile); err != nil {
 		return nil, err
 	}

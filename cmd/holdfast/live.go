@@ -178,17 +178,18 @@ func variableCommand() *cobra.Command {
 
 func ruleCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "rule", Short: "Look at the rules of a running serve, and switch them",
+		Use: "rule", Short: "Look at the rules of a running serve, and change them",
 		Example: "  holdfast rule list\n  holdfast rule disable shop",
 	}
 	name := func(p map[string]any, args []string) { p["name"] = args[0] }
 	cmd.AddCommand(
-		listing("list", "List the rules", "rule.list", "", "RULE\tENABLED\tPRIORITY\tRECOVERY\tTOKENS", func(w io.Writer, r *control.Rule) {
-			fmt.Fprintf(w, "%s\t%t\t%d\t%s\t%s\n", plain(r.Name), r.Enabled, r.Priority, orDash(r.Recovery), orDash(r.Tokens))
+		listing("list", "List the rules", "rule.list", "", "RULE\tENABLED\tPRIORITY\tRECOVERY\tTOKENS\tORIGIN", func(w io.Writer, r *control.Rule) {
+			fmt.Fprintf(w, "%s\t%t\t%d\t%s\t%s\t%s\n", plain(r.Name), r.Enabled, r.Priority, orDash(r.Recovery), orDash(r.Tokens), r.Origin)
 		}),
 		live("show NAME", "Show a rule", "holdfast rule show shop", cobra.ExactArgs(1), "json", showRule),
-		doing("enable NAME", "Switch a rule on until serve ends", "holdfast rule enable shop", "rule.enable", "", cobra.ExactArgs(1), name),
-		doing("disable NAME", "Switch a rule off until serve ends", "holdfast rule disable shop", "rule.disable", "", cobra.ExactArgs(1), name))
+		doing("enable NAME", "Switch a rule on; the project keeps it", "holdfast rule enable shop", "rule.enable", "", cobra.ExactArgs(1), name),
+		doing("disable NAME", "Switch a rule off; the project keeps it", "holdfast rule disable shop", "rule.disable", "", cobra.ExactArgs(1), name))
+	cmd.AddCommand(entryCommands("rule")...)
 	return cmd
 }
 

@@ -32,6 +32,7 @@ line, or what passes through Holdfast itself (macro record, serve --record).`,
 		Example: "  holdfast macro import login.har -o shop.yaml --prove\n  holdfast macro test -c shop.yaml login",
 	}
 	cmd.AddCommand(macroImportCommand(), macroRecordCommand(), macroDeriveCommand(), macroAnalyseCommand(), macroTestCommand(), macroRunCommand(), macroListCommand(), macroShowCommand())
+	cmd.AddCommand(entryCommands("macro")...)
 	return cmd
 }
 

@@ -16,6 +16,7 @@ import (
 // options are the flags of commands that start a proxy.
 type options struct {
 	file     string
+	watch    bool
 	entry    entryOptions
 	trace    string
 	messages bool
@@ -74,6 +75,7 @@ that this runs in; without one, serve does not begin.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return serve(cmd, o) },
 	}
 	o.add(cmd)
+	cmd.Flags().BoolVar(&o.watch, "watch", false, "have the configuration hold anew when its file changes, or a file that it names; kill -HUP does it once")
 	o.entry.add(cmd)
 	o.record.add(cmd)
 	o.history.always = true
@@ -100,17 +102,23 @@ func serve(cmd *cobra.Command, o *options) error {
 		fmt.Fprintln(cmd.OutOrStdout(), place)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "ca       %s (SHA-256 %s)\n", rootFile(dir), h.CA().Fingerprint())
+	if o.file != "" {
+		o.api.reload = func() (*holdfast.Reloaded, error) { return o.reread(cmd, h) }
+	}
 	done, err := o.api.serve(ctx, cmd, h, stop)
 	if err != nil {
 		return err
 	}
 	twoAtOnce()
 	go giveBack(ctx)
+	ended := o.onHangup(ctx, cmd, h)
+	defer ended()
 	err = h.Run(ctx)
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause // the API's
 	}
 	stop(nil)
+	ended()
 	done()
 	if err == nil || errors.Is(err, context.Canceled) {
 		fmt.Fprintln(cmd.ErrOrStderr(), verdict(h.Totals()))
@@ -142,6 +150,7 @@ func (o *options) config(cmd *cobra.Command) (c holdfast.Config, err error) {
 	}
 	warn := cmd.ErrOrStderr()
 	c.Warn = func(text string) { fmt.Fprintln(warn, "holdfast: "+text) }
+	c.Reloaded = func(r *holdfast.Reloaded) { fmt.Fprintln(warn, "holdfast: "+r.String()) }
 	return c, nil
 }
 

@@ -80,7 +80,7 @@ func metricsCommand() *cobra.Command {
 }
 
 func configCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Look at the configuration of a running serve", Example: "  holdfast config show"}
+	cmd := &cobra.Command{Use: "config", Short: "Look at the configuration of a running serve, and change it", Example: "  holdfast config show"}
 	cmd.AddCommand(live("show", "Say what configuration serve runs with", "holdfast config show --json", cobra.NoArgs, "json reveal",
 		func(cmd *cobra.Command, c *client.Client, o *liveOptions, _ []string) error {
 			var s control.Config
@@ -99,5 +99,6 @@ func configCommand() *cobra.Command {
 				orDash(s.Identities), orDash(s.Macros), orDash(s.Rules), orDash(s.Switched), orDash(s.Variables), s.Framing)
 			return nil
 		}))
+	cmd.AddCommand(configCommands()...)
 	return cmd
 }
