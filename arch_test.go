@@ -32,6 +32,8 @@ var drawing = map[string]stratum{
 	"jar":    {"", true, "cookies are bytes and times"},
 	"ca":     {"", false, "certificates; draws random keys and keeps one file"},
 
+	"redact": {"", true, "which names are credentials, and where their values stand in a text"},
+
 	"flow": {"wire httpql", true, "an exchange is messages, and a record that a condition can ask"},
 
 	"script":  {"wire jar flow", false, "a script reads and edits messages, and cookies; it has a clock that ends it, and calls the functions it is given"},
@@ -51,14 +53,14 @@ var drawing = map[string]stratum{
 	"store/index":     {"httpql", true, "what a query may be true of, as SQL and bitmaps; runs no statement"},
 	"store":           {"wire httpql jar flow store/seal store/index", false, "what survives a restart: flows with their messages, cookies, and the rest by opaque keys"},
 	"store/storetest": {"store store/seal", false, "one test on both kinds of projects"},
-	"store/archive":   {"store wire", false, "a project as one file; it reads bodies to take credentials out"},
+	"store/archive":   {"store wire redact", false, "a project as one file; it reads bodies to take credentials out"},
 	"config":          {"wire httpql jar flow script rule macro", false, "the file, compiled to rules, macros and scripts; and the files of cookies that it names"},
 
 	"internal/leak":    {"", false, "what the tests of a package end with; no other code imports it"},
 	"internal/testenv": {"wire ca", false, "an origin for tests and for the demonstration; it must not know Holdfast"},
 	".":                {"wire jar ca flow rule macro convert config proxy session store upstream browser", false, "puts the parts together; what it records has the form of convert"},
 	"learn":            {". jar flow httpql macro macro/derive convert config rule session wire", false, "asks an application, and has a Holdfast prove what was learnt"},
-	"control":          {". learn httpql jar flow macro macro/derive convert rule config session store wire", false, "what can be done to a running Holdfast, as one table; it asks the top, the engine, the jars, and the history by conditions, and has flows of the history become macros and configurations"},
+	"control":          {". learn httpql jar flow macro macro/derive convert rule redact config session store wire", false, "what can be done to a running Holdfast, as one table; it asks the top, the engine, the jars, and the history by conditions, and has flows of the history become macros and configurations"},
 	"control/params":   {"control", true, "the table's parameters, described and checked for every face"},
 	"api":              {". control control/params flow session", false, "the table by HTTP; it knows errors of flows, and counts flows and changes of sessions"},
 	"mcp":              {"control control/params flow", false, "the table as tools for models; errors of flows say what to do next"},

@@ -17,7 +17,7 @@
 //	session macro rule script    judgement: decide, never dial
 //	convert                      other tools' recordings, one file per format
 //	flow                         vocabulary: one exchange with its trace
-//	wire httpql jar ca           bytes and languages: no socket, no clock, no goroutine
+//	wire httpql jar ca redact    bytes and languages: no socket, no clock, no goroutine
 //
 // proxy does not know that sessions exist, session does not know that sockets
 // exist; they meet in Holdfast.pipeline.

@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/holdfast-proxy/holdfast"
-	"github.com/holdfast-proxy/holdfast/flow"
 	"github.com/holdfast-proxy/holdfast/httpql"
-	"github.com/holdfast-proxy/holdfast/jar"
 	"github.com/holdfast-proxy/holdfast/store"
 	"github.com/holdfast-proxy/holdfast/wire"
 )
@@ -67,27 +64,32 @@ func (w Window) of(text string) (string, bool) {
 // DetailFlow shows a flow. Of each body the window is shown; known are values
 // that are secrets, besides those that look like it.
 func DetailFlow(stored *store.Stored, shown Window, known []string, reveal bool) *FlowDetail {
+	h := &hider{}
+	for _, value := range known {
+		h.secret(value)
+	}
+	return detailFlow(stored, shown, h, reveal)
+}
+
+func detailFlow(stored *store.Stored, shown Window, known *hider, reveal bool) *FlowDetail {
 	f := stored.Flow
 	h := flowHider(f, known, reveal)
-	out := &FlowDetail{Version: 1, Flow: ShowFlow(stored, reveal), Trace: holdfast.LineOf(f, stored.Rules), State: stored.State, Missed: stored.MessagesMissed}
-	if f.Request != nil {
-		out.URL = urlOf(f, h)
-	}
+	out := &FlowDetail{Version: 1, Flow: showFlow(stored, h), Trace: holdfast.LineOf(f, stored.Rules), State: stored.State, Missed: stored.MessagesMissed}
 	record := stored.Record()
 	if f.Request != nil {
 		text, _ := record.Bytes(httpql.ReqBody)
-		out.Request = h.message(&f.Request.Head, stored.SentBody(), text, shown)
+		out.Request = h.message(&f.Request.Head, f.ShownPath, stored.SentBody(), text, shown)
 	}
 	if f.Received != nil && (f.Received != f.Request || stored.Sent != nil) {
 		var text []byte
 		if stored.Received != nil {
 			text = wire.Text(&f.Received.Head, stored.Received.Kind, stored.Received.Raw, store.MaxText)
 		}
-		out.Client = h.message(&f.Received.Head, stored.Received, text, shown)
+		out.Client = h.message(&f.Received.Head, "", stored.Received, text, shown)
 	}
 	if f.Response != nil {
 		text, _ := record.Bytes(httpql.RespBody)
-		out.Response = h.message(&f.Response.Head, stored.Response, text, shown)
+		out.Response = h.message(&f.Response.Head, "", stored.Response, text, shown)
 	}
 	for i := range stored.Messages {
 		m := &stored.Messages[i]
@@ -100,111 +102,11 @@ func DetailFlow(stored *store.Stored, shown Window, known []string, reveal bool)
 	return out
 }
 
-// flowSecrets takes secrets out of what is shown of a flow.
-type flowSecrets struct{ hider }
-
-// flowHider knows the secrets that stand in the fields of a flow.
-func flowHider(f *flow.Flow, known []string, reveal bool) *flowSecrets {
-	h := &flowSecrets{hider{reveal: reveal}}
-	if reveal {
-		return h
-	}
-	for _, value := range known {
-		h.secret(value)
-	}
-	for _, head := range []*wire.Request{f.Received, f.Request} {
-		if head == nil {
-			continue
-		}
-		each(&head.Head, "Cookie", func(value string) {
-			for _, c := range jar.Pairs(value) {
-				h.secretWord(c.Value)
-			}
-		})
-		for i := range head.NumFields() { // an answer may repeat them
-			name, value := head.Field(i)
-			if !secretField.Match(name) {
-				continue
-			}
-			h.secretWord(string(value))
-			_, credentials, _ := strings.Cut(string(value), " ")
-			h.secretWord(strings.TrimSpace(credentials))
-		}
-	}
-	if f.Response != nil {
-		each(&f.Response.Head, "Set-Cookie", func(value string) {
-			pair, _, _ := strings.Cut(value, ";")
-			_, content, _ := strings.Cut(pair, "=")
-			h.secretWord(strings.TrimSpace(content))
-		})
-	}
-	return h
-}
-
-// secretWord is a secret unless it is so short that it stands in other words.
-func (h *flowSecrets) secretWord(value string) {
-	if len(value) >= 8 {
-		h.secret(value)
-	}
-}
-
-const secretName = `[\w.-]*(?:pass|pwd|secret|token|api[_-]?key|auth|session|sid|csrf|xsrf|otp|jwt|credential)[\w.-]*`
-
-// namedSecret is a value whose name says that it is a secret, in a form, a query
-// or JSON.
-var namedSecret = regexp.MustCompile(`(?i)(` + secretName + `"?\s*[:=]\s*)(\[[^\]]*\]|"(?:[^"\\]|\\.)*"|[^\s&;,"<>]+)`)
-
-var secretField = regexp.MustCompile(`(?i)^` + secretName + `$`)
-
-// text is a text without secrets.
-func (h *flowSecrets) text(s string) string {
-	if h.reveal {
-		return s
-	}
-	return h.hide(namedSecret.ReplaceAllString(s, "$1***"))
-}
-
-// head is a head with LF. Names of cookies and schemes of credentials are shown.
-func (h *flowSecrets) head(head *wire.Head) string {
-	lines := strings.Split(strings.TrimRight(strings.ReplaceAll(string(head.Bytes()), "\r\n", "\n"), "\n"), "\n")
-	for i, line := range lines {
-		line = strings.ToValidUTF8(line, "\ufffd")
-		name, value, ok := strings.Cut(line, ":")
-		switch lower := strings.ToLower(strings.TrimSpace(name)); {
-		case h.reveal:
-		case i == 0 || !ok:
-			line = h.text(line)
-		case lower == "cookie":
-			var names []string
-			for _, c := range jar.Pairs(strings.TrimSpace(value)) {
-				names = append(names, c.Name+"=***")
-			}
-			line = name + ": " + strings.Join(names, "; ")
-		case lower == "set-cookie":
-			pair, attributes, more := strings.Cut(value, ";")
-			cookie, _, _ := strings.Cut(pair, "=")
-			line = name + ":" + cookie + "=***"
-			if more {
-				line += ";" + attributes
-			}
-		case secretField.MatchString(lower):
-			scheme, _, more := strings.Cut(strings.TrimSpace(value), " ")
-			if line = name + ": ***"; more && strings.HasSuffix(lower, "authorization") {
-				line = name + ": " + scheme + " ***"
-			}
-		default:
-			line = name + ":" + h.text(value)
-		}
-		lines[i] = line
-	}
-	return strings.Join(lines, "\n") + "\n"
-}
-
 // judged is how much of a body says whether it is text, in bytes.
 const judged = 4 << 10
 
-func (h *flowSecrets) message(head *wire.Head, body *store.Body, text []byte, shown Window) *FlowMessage {
-	m := &FlowMessage{Head: h.head(head)}
+func (h *flowSecrets) message(head *wire.Head, path string, body *store.Body, text []byte, shown Window) *FlowMessage {
+	m := &FlowMessage{Head: h.shownHead(head, path)}
 	if body == nil {
 		return m
 	}

@@ -61,8 +61,8 @@ type FlowsDeleted struct {
 
 // FlowSearch asks for flows.
 type FlowSearch struct {
-	Query  string `json:"query,omitempty" maxLength:"65536" doc:"A condition in HTTPQL; all flows when absent."`
-	Reveal bool   `json:"reveal,omitempty" doc:"Show URLs as they are, where Holdfast was started with --reveal-secrets."`
+	Query  string `json:"query,omitempty" maxLength:"65536" doc:"A condition in HTTPQL; all flows when absent. Without reveal it is asked about texts in which secrets are ***."`
+	Reveal bool   `json:"reveal,omitempty" doc:"Show URLs as they are, and ask the query about them as they are, where Holdfast was started with --reveal-secrets."`
 	Paging
 }
 
@@ -89,15 +89,24 @@ func or(text, otherwise string) string {
 	return text
 }
 
-// ListFlows looks for flows in a project, the newest first.
+// ListFlows looks for flows in a project, the newest first. The query is asked
+// about what the flows have, whether it is shown or not: it is for those who can
+// read the project anyway.
 func ListFlows(ctx context.Context, s *store.Store, p *FlowSearch) (*FlowPage, error) {
-	found, err := searchFlows(ctx, s, p)
+	return listFlows(ctx, s, p, nil, nil)
+}
+
+// seeing is store.Search.See.
+type seeing func(*store.Stored, *flow.Record) httpql.Record
+
+func listFlows(ctx context.Context, s *store.Store, p *FlowSearch, see seeing, known *hider) (*FlowPage, error) {
+	found, err := searchFlows(ctx, s, p, see)
 	if err != nil {
 		return nil, err
 	}
 	page := &FlowPage{Version: 1, Items: []Flow{}, Incomplete: found.Incomplete, Damaged: found.Damaged}
 	for _, stored := range found.Flows {
-		page.Items = append(page.Items, ShowFlow(stored, p.Reveal))
+		page.Items = append(page.Items, showFlow(stored, flowHider(stored.Flow, known, p.Reveal)))
 	}
 	if found.Next > 0 {
 		page.Next = strconv.FormatInt(found.Next, 10)
@@ -105,12 +114,12 @@ func ListFlows(ctx context.Context, s *store.Store, p *FlowSearch) (*FlowPage, e
 	return page, nil
 }
 
-func searchFlows(ctx context.Context, s *store.Store, p *FlowSearch) (*store.Found, error) {
+func searchFlows(ctx context.Context, s *store.Store, p *FlowSearch, see seeing) (*store.Found, error) {
 	q, err := ParseQuery(p.Query)
 	if err != nil {
 		return nil, err
 	}
-	o := store.Search{Query: q, Limit: p.Limit}
+	o := store.Search{Query: q, Limit: p.Limit, See: see}
 	if p.Cursor != "" {
 		if o.Before, err = strconv.ParseInt(p.Cursor, 10, 64); err != nil || o.Before <= 0 {
 			return nil, invalid("The cursor is none that a page of this list had as its next.", "Begin without a cursor.")
@@ -136,12 +145,16 @@ func unreadable(ctx context.Context, err error) error {
 
 // ShowFlow is a flow as a list has it.
 func ShowFlow(stored *store.Stored, reveal bool) Flow {
+	return showFlow(stored, flowHider(stored.Flow, nil, reveal))
+}
+
+func showFlow(stored *store.Stored, h *flowSecrets) Flow {
 	f := stored.Flow
 	shown := Flow{ID: stored.ID, UUID: f.ID.String(), Time: f.Start, Tool: f.Tool, Identity: f.Identity, Flags: stored.Flags().Words(),
 		Millis: float64(f.Ended.Sub(f.Start).Microseconds()) / 1000}
 	if f.Request != nil {
 		shown.Method = string(f.Request.Method())
-		shown.URL = urlOf(f, flowHider(f, nil, reveal))
+		shown.URL = urlOf(f, h)
 	}
 	switch {
 	case f.Response != nil:
@@ -212,12 +225,16 @@ func FindFlow(ctx context.Context, s *store.Store, id string) (*store.Stored, er
 // DeleteFlows deletes the flows that a condition is true of, those before the
 // cursor. It ends with ctx, and after some time: Next says then where to go on.
 func DeleteFlows(ctx context.Context, s *store.Store, query, cursor string) (*FlowsDeleted, error) {
+	return deleteByQuery(ctx, s, query, cursor, nil)
+}
+
+func deleteByQuery(ctx context.Context, s *store.Store, query, cursor string, see seeing) (*FlowsDeleted, error) {
 	if strings.TrimSpace(query) == "" {
 		return nil, invalid("Neither flows nor a query are named.", "Name ids, or a query; () deletes the whole history.")
 	}
 	out := &FlowsDeleted{Version: 1}
 	for begin := time.Now(); ; {
-		found, err := searchFlows(ctx, s, &FlowSearch{Query: query, Paging: Paging{Limit: maxPage, Cursor: cursor}})
+		found, err := searchFlows(ctx, s, &FlowSearch{Query: query, Paging: Paging{Limit: maxPage, Cursor: cursor}}, see)
 		if err != nil {
 			return out, err
 		}
@@ -254,6 +271,7 @@ type deleteFlowsParams struct {
 	IDs    []int64 `json:"ids,omitempty" maxItems:"10000" doc:"Numbers of rows."`
 	Query  string  `json:"query,omitempty" maxLength:"65536" doc:"A condition in HTTPQL, in place of ids; () is true of every flow."`
 	Cursor string  `json:"cursor,omitempty" maxLength:"40" doc:"Goes on where a deletion had to end: its next."`
+	Reveal bool    `json:"reveal,omitempty" doc:"Ask the query about secrets too, where Holdfast was started with --reveal-secrets."`
 }
 
 func (d *Desk) history() (*store.Store, error) {
@@ -275,7 +293,8 @@ func flowOperations() []Operation {
 				if err != nil {
 					return nil, err
 				}
-				return ListFlows(ctx, s, p)
+				known := d.secrets()
+				return listFlows(ctx, s, p, d.see(known, p.Reveal), known)
 			}),
 		of(Operation{Name: "flow.get", Doc: "Show a flow: what the client wrote, what was sent, what was answered, and what was done in between.", Danger: Read, Foreign: true, Reveals: true,
 			Method: "GET", Path: "/flows/{id}", Tool: "flows.get", Command: "flow show"}, getFlow),
@@ -293,7 +312,7 @@ func flowOperations() []Operation {
 				line := holdfast.LineOf(stored.Flow, stored.Rules)
 				return &line, nil
 			}),
-		of(Operation{Name: "flow.delete", Doc: "Delete flows of the history, by their numbers or by a condition.", Danger: Destructive,
+		of(Operation{Name: "flow.delete", Doc: "Delete flows of the history, by their numbers or by a condition.", Danger: Destructive, Reveals: true,
 			Method: "POST", Path: "/flows/delete", Tool: "flows.delete", Command: "flow delete"}, deleteFlows),
 	}
 }
@@ -310,17 +329,7 @@ func getFlow(ctx context.Context, d *Desk, p *getFlowParams) (*FlowDetail, error
 	if err != nil {
 		return nil, err
 	}
-	var known []string
-	for _, name := range d.proxy.Engine().Names() {
-		tokens, _ := d.proxy.Engine().Tokens(name) // the engine has named it
-		variables, _ := d.proxy.Engine().Variables(name)
-		for _, v := range append(tokens, variables...) {
-			if !strings.Contains(v.Value, "://") { // an origin's address is no secret
-				known = append(known, v.Value)
-			}
-		}
-	}
-	return DetailFlow(stored, Window{p.Offset, p.Body}, known, p.Reveal), nil
+	return detailFlow(stored, Window{p.Offset, p.Body}, d.secrets(), p.Reveal), nil
 }
 
 func deleteFlows(ctx context.Context, d *Desk, p *deleteFlowsParams) (*FlowsDeleted, error) {
@@ -333,7 +342,10 @@ func deleteFlows(ctx context.Context, d *Desk, p *deleteFlowsParams) (*FlowsDele
 	case len(p.IDs) > maxIDs:
 		return nil, invalid("Too many ids are named.", fmt.Sprintf("Name %d at most.", maxIDs))
 	case len(p.IDs) == 0:
-		return DeleteFlows(ctx, s, p.Query, p.Cursor)
+		if err := d.mayReveal(p.Reveal); err != nil {
+			return nil, err
+		}
+		return deleteByQuery(ctx, s, p.Query, p.Cursor, d.see(d.secrets(), p.Reveal))
 	}
 	n, err := s.Delete(ctx, p.IDs...)
 	return &FlowsDeleted{Version: 1, Deleted: n}, unreadable(ctx, err)

@@ -121,7 +121,7 @@ func TestShowFlow(t *testing.T) {
 	if want := "Cookie: sid=***; theme=***\nAuthorization: Bearer ***\nX-Api-Key: ***\nContent-Type: application/json\n"; !strings.Contains(hidden.Client.Head, want) {
 		t.Errorf("the head is %q; want %q", hidden.Client.Head, want)
 	}
-	if hidden.Request.Body != `{"user":"alice","password":***}` || hidden.Response.Body != "***, here is *** again and ***; page 2" {
+	if hidden.Request.Body != `{"user":"alice","password":"***"}` || hidden.Response.Body != "***, here is *** again and ***; page 2" {
 		t.Errorf("the bodies are %q and %q", hidden.Request.Body, hidden.Response.Body)
 	}
 	shown := control.DetailFlow(stored, control.Window{Most: 7}, nil, true)

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -84,8 +83,9 @@ func ReportMacro(file *config.File, name, identity string, inputs map[string]str
 
 // hider takes secrets out of what is shown.
 type hider struct {
-	reveal bool
-	values []string
+	reveal   bool
+	values   []string
+	replacer *strings.Replacer // of values; nil: not made yet
 }
 
 func (h *hider) secret(value string) {
@@ -95,7 +95,7 @@ func (h *hider) secret(value string) {
 	for _, form := range []string{value, url.QueryEscape(value), url.PathEscape(value), strings.ReplaceAll(url.QueryEscape(value), "+", "%20"),
 		base64.StdEncoding.EncodeToString([]byte(value))} {
 		if !slices.Contains(h.values, form) {
-			h.values = append(h.values, form)
+			h.values, h.replacer = append(h.values, form), nil
 		}
 	}
 }
@@ -125,27 +125,66 @@ func each(head *wire.Head, name string, do func(value string)) {
 	}
 }
 
-// tokenLike is a word that looks like a token: long, with letters and digits.
-var tokenLike = regexp.MustCompile(`[A-Za-z0-9+/_=~%.-]{16,}`)
-
 func (h *hider) hide(text string) string {
 	if h.reveal {
 		return text
 	}
-	values := slices.Clone(h.values)
-	slices.SortFunc(values, func(a, b string) int { return len(b) - len(a) })
-	var pairs []string
-	for _, v := range values {
-		pairs = append(pairs, v, "***")
+	return withoutTokens(h.replace(text))
+}
+
+// replace hides the values that are known. The longest goes first: it may begin
+// with another.
+func (h *hider) replace(text string) string {
+	if len(h.values) == 0 {
+		return text
 	}
-	text = strings.NewReplacer(pairs...).Replace(text)
-	return tokenLike.ReplaceAllStringFunc(text, func(word string) string {
-		letters := strings.ContainsAny(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-		if letters && strings.ContainsAny(word, "0123456789") && !strings.Contains(word, "***") && !strings.HasPrefix(word, "/") {
-			return "***"
+	if h.replacer == nil {
+		values := slices.Clone(h.values)
+		slices.SortFunc(values, func(a, b string) int { return len(b) - len(a) })
+		pairs := make([]string, 0, 2*len(values))
+		for _, v := range values {
+			pairs = append(pairs, v, hiddenValue)
 		}
-		return word
-	})
+		h.replacer = strings.NewReplacer(pairs...)
+	}
+	return h.replacer.Replace(text)
+}
+
+// minToken is how long a word is that looks like a token, in bytes.
+const minToken = 16
+
+// withoutTokens hides words that look like tokens: long, with letters and digits.
+func withoutTokens(text string) string {
+	var out strings.Builder
+	at := 0 // up to where text was taken over
+	for i := 0; i < len(text); i++ {
+		begin, letters, digits := i, false, false
+		for ; i < len(text); i++ {
+			c := text[i]
+			switch {
+			case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z':
+				letters = true
+			case c >= '0' && c <= '9':
+				digits = true
+			case c == '+' || c == '/' || c == '_' || c == '=' || c == '~' || c == '%' || c == '.' || c == '-':
+			default:
+				c = 0
+			}
+			if c == 0 {
+				break
+			}
+		}
+		if i-begin >= minToken && letters && digits && text[begin] != '/' {
+			out.WriteString(text[at:begin])
+			out.WriteString(hiddenValue)
+			at = i
+		}
+	}
+	if at == 0 {
+		return text
+	}
+	out.WriteString(text[at:])
+	return out.String()
 }
 
 func (h *hider) exchange(s *macro.StepResult) MacroExchange {

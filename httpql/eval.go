@@ -59,8 +59,7 @@ func (n *Node) compare(r Record) Truth {
 		head, body, p := whole(r, n.of)
 		return n.text.compare2(head, body, p)
 	case asLen:
-		head, body, p := whole(r, n.of)
-		return n.length(int64(len(head)+len(body)), p)
+		return n.length(Size(r, n.of))
 	case asExt:
 		path, p := r.Bytes(n.of)
 		if p == Pending {

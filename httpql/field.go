@@ -152,6 +152,19 @@ func (o Op) String() string {
 	return [...]string{"", "eq", "ne", "gt", "gte", "lt", "lte", "cont", "ncont", "like", "nlike", "regex", "nregex"}[o]
 }
 
+// Content reports whether the field is text of the messages in which anything may
+// stand, credentials too: heads, bodies, paths, queries, values of headers. The
+// rest is numbers, lengths, times, hosts, methods, names, and what is known of
+// the flow.
+func (f Field) Content() bool {
+	switch f {
+	case ReqHead, ReqBody, ReqRaw, ReqPath, ReqQuery, ReqExt, ReqHeader, ReqHeaderValue,
+		RespHead, RespBody, RespRaw, RespHeader, RespHeaderValue, RespRedirect:
+		return true
+	}
+	return false
+}
+
 // fits reports whether the operator goes with what the field takes.
 func (o Op) fits(t operand) bool {
 	switch t {

@@ -61,3 +61,21 @@ type Record interface {
 	// the header's name, nil for other fields.
 	Item(f Field, i int) (name, value []byte)
 }
+
+// A Sizer is a Record whose texts are not those of the messages, and that knows
+// how long those are all the same.
+type Sizer interface {
+	Record
+	// Size is the length of a message, head and decoded body, in bytes; the
+	// field is that of its head. With Pending it is as much as has arrived.
+	Size(head Field) (int64, Presence)
+}
+
+// Size is the length of a message of a record; the field is that of its head.
+func Size(r Record, head Field) (int64, Presence) {
+	if s, ok := r.(Sizer); ok {
+		return s.Size(head)
+	}
+	h, b, p := whole(r, head)
+	return int64(len(h) + len(b)), p
+}

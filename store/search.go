@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-proxy/holdfast/flow"
 	"github.com/holdfast-proxy/holdfast/httpql"
 	"github.com/holdfast-proxy/holdfast/store/index"
 )
@@ -30,6 +31,12 @@ type Search struct {
 	// Query is asked about each flow; nil is true of all. Presets in it must
 	// have been resolved: what is unknown is not found.
 	Query *httpql.Query
+	// See gives what the query is asked about in place of a flow's record; nil:
+	// the record itself. It is called by several goroutines, and may change no
+	// more than what httpql.Field.Content is true of. Conditions on that are then
+	// asked of every flow that the others leave, since no index knows what See
+	// makes of it.
+	See func(*Stored, *flow.Record) httpql.Record
 	// The flows have ids above After and below Before; 0: no bound.
 	After, Before int64
 	// OldestFirst turns the order around.
@@ -70,7 +77,11 @@ func (s *Store) Search(ctx context.Context, o Search) (*Found, error) {
 	if o.Within <= 0 {
 		o.Within = DefaultWithin
 	}
-	x := &search{s: s, o: o, plan: index.NewPlan(s.signs(), o.Query), deadline: time.Now().Add(o.Within)}
+	plan := index.NewPlan
+	if o.See != nil {
+		plan = index.NewBlindPlan
+	}
+	x := &search{s: s, o: o, plan: plan(s.signs(), o.Query), deadline: time.Now().Add(o.Within)}
 	found, err := x.run(ctx)
 	if err != nil {
 		return nil, s.advise(err)

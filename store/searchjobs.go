@@ -299,7 +299,7 @@ func (x *search) batch(ctx context.Context, j *job, part span) (last int64, err 
 func (x *search) ask(ctx context.Context, j *job, all []*Stored) error {
 	answers := make([]httpql.Truth, len(all))
 	for i, stored := range all {
-		answers[i] = x.o.Query.Match(stored.partial())
+		answers[i] = x.match(stored, stored.partial())
 	}
 	for i := 0; i < len(all); {
 		var some []*Stored
@@ -316,7 +316,7 @@ func (x *search) ask(ctx context.Context, j *job, all []*Stored) error {
 		j.bodies += int64(len(some))
 		for k, stored := range all[begin:i] {
 			if answers[begin+k] == httpql.Unknown {
-				answers[begin+k] = x.o.Query.Match(stored.Record())
+				answers[begin+k] = x.match(stored, stored.Record())
 			}
 			if answers[begin+k] == httpql.True && len(j.found) <= x.o.Limit {
 				stored.detach()
@@ -326,6 +326,13 @@ func (x *search) ask(ctx context.Context, j *job, all []*Stored) error {
 		clear(all[begin:i])
 	}
 	return nil
+}
+
+func (x *search) match(stored *Stored, r *flow.Record) httpql.Truth {
+	if x.o.See == nil {
+		return x.o.Query.Match(r)
+	}
+	return x.o.Query.Match(x.o.See(stored, r))
 }
 
 // elsewhere is how many bytes the bodies have that were not read yet.

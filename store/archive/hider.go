@@ -7,13 +7,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/holdfast-proxy/holdfast/redact"
 	"github.com/holdfast-proxy/holdfast/store"
 	"github.com/holdfast-proxy/holdfast/wire"
 )
@@ -32,33 +32,9 @@ type hider struct {
 	values map[string]bool
 	more   bool
 	known  *strings.Replacer // nil: it collects
-
-	params, members, parts, userinfo *regexp.Regexp
 }
 
-func newHider() *hider {
-	return &hider{values: make(map[string]bool),
-		// name=value in a query, a fragment, a form; a member of JSON; a part of a
-		// form of parts.
-		params:   regexp.MustCompile(`(?:^|[?&#;\s"'])([\w.\-\[\]%]{2,64})=([^&#;\s"'<>]+)`),
-		members:  regexp.MustCompile(`"([^"\\]{2,64})"\s*:\s*(?:"((?:[^"\\]|\\.)*)|(\d+))`),
-		parts:    regexp.MustCompile(`(?i)\bname="?([\w.\-\[\]]{2,64})"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)`),
-		userinfo: regexp.MustCompile(`://[^/\s:@"'<>]{0,256}:([^/\s@"'<>]{1,256})@`)}
-}
-
-// secretName reports whether what has this name is a credential.
-func secretName(name []byte) bool {
-	n := strings.NewReplacer("-", "", "_", "", ".", "", "%5b", "", "%5d", "", "[", "", "]", "").Replace(strings.ToLower(string(name)))
-	if strings.HasSuffix(n, "type") || strings.HasSuffix(n, "url") || strings.HasSuffix(n, "uri") || strings.HasSuffix(n, "endpoint") {
-		return false
-	}
-	for _, part := range []string{"password", "passwd", "passphrase", "passcode", "secret", "token", "apikey", "accesskey", "authkey", "privatekey", "credential", "sessionid", "sessid", "csrf", "xsrf"} {
-		if strings.Contains(n, part) {
-			return true
-		}
-	}
-	return slices.Contains([]string{"pass", "pwd", "pw", "pin", "otp", "totp", "jwt", "sid", "auth", "authorization", "assertion", "clientassertion", "samlresponse", "codeverifier"}, n)
-}
+func newHider() *hider { return &hider{values: make(map[string]bool)} }
 
 // learn takes a value that is hidden wherever it stands.
 func (h *hider) learn(value string) {
@@ -149,23 +125,10 @@ func (h *hider) ready() {
 // Text is a text without credentials.
 func (h *hider) Text(text []byte) []byte {
 	out := bytes.Clone(text)
-	for _, of := range []*regexp.Regexp{h.params, h.members, h.parts} {
-		for _, at := range of.FindAllSubmatchIndex(text, -1) {
-			if !secretName(text[at[2]:at[3]]) {
-				continue
-			}
-			for i := 4; i+1 < len(at); i += 2 {
-				if at[i] >= 0 {
-					h.learnCoded(text[at[i]:at[i+1]])
-					stars(out[at[i]:at[i+1]])
-				}
-			}
-		}
-	}
-	for _, at := range h.userinfo.FindAllSubmatchIndex(text, -1) {
-		h.learnCoded(text[at[2]:at[3]])
-		stars(out[at[2]:at[3]])
-	}
+	redact.Values(text, func(from, to int) {
+		h.learnCoded(text[from:to])
+		stars(out[from:to])
+	})
 	if h.known == nil {
 		return text
 	}
@@ -236,7 +199,7 @@ func (h *hider) field(name, value []byte) {
 		h.learnCoded(of)
 		stars(of)
 	default:
-		if secretName(name) {
+		if redact.Name(name) {
 			of := bytes.TrimSpace(value)
 			h.learnCoded(of)
 			stars(of)

@@ -29,7 +29,17 @@ type Plan struct {
 
 // NewPlan bounds the flows that a query is true of.
 func NewPlan(t *Table, q *httpql.Query) Plan {
-	p := planner{table: t, left: maxClauses}
+	return (&planner{table: t, left: maxClauses}).plan(q)
+}
+
+// NewBlindPlan is a plan for a query that is asked about other contents than
+// those of the flows. What it asks about contents bounds nothing: neither what is
+// found nor how long that takes depends on those that are not asked about.
+func NewBlindPlan(t *Table, q *httpql.Query) Plan {
+	return (&planner{table: t, left: maxClauses, blind: true}).plan(q)
+}
+
+func (p *planner) plan(q *httpql.Query) Plan {
 	c, b := p.bound(q.Root(), true)
 	plan := Plan{Where: c.sql, Args: c.args, Blocks: b, None: c.kind == condNever || b.kind == blocksNone}
 	plan.From, plan.To = times(q.Root(), math.MinInt64, math.MaxInt64)
@@ -60,6 +70,7 @@ func times(n *httpql.Node, from, to int64) (int64, int64) {
 type planner struct {
 	table *Table
 	left  int // comparisons that may still be written
+	blind bool
 }
 
 // bound is where a node may be true, or, with want false, where it may be
@@ -82,6 +93,9 @@ func (p *planner) bound(n *httpql.Node, want bool) (cond, Blocks) {
 			return cond{}, Blocks{}
 		}
 	case httpql.KindCompare:
+		if p.blind && n.Field.Content() {
+			return cond{}, Blocks{}
+		}
 		c := p.column(n, want)
 		if !want {
 			return c, Blocks{}
