@@ -23,6 +23,10 @@
 //     constant time. The right one always passes; an address that brings wrong
 //     ones too often is told so.
 //
+// In place of the token a browser has what a link that is good once gave it: a
+// cookie, bound to the Host, and a key that its page sends besides, since a cookie
+// goes to other ports too.
+//
 // Only loopback addresses are listened at, unless there is a token that a person
 // chose. The proxy itself is kept from these addresses by Holdfast.Shield.
 //

@@ -19,6 +19,7 @@ type guard struct {
 	hosts  []string // names that Host may have, besides addresses and localhost
 	open   func(path string) bool
 	wrongs wrongs
+	seats  seats
 }
 
 // check reports why a request is refused; nil: it is not.
@@ -83,6 +84,9 @@ func (g *guard) checkToken(r *http.Request) *Problem {
 	}
 	lines := r.Header.Values("Authorization")
 	if len(lines) == 0 {
+		if cookie, err := r.Cookie(cookieName(r)); err == nil {
+			return g.checkSeat(r, cookie.Value)
+		}
 		return refused("The request has no token.")
 	}
 	scheme, token, _ := strings.Cut(lines[0], " ")

@@ -83,7 +83,7 @@ func Listen(c Config) (*Server, error) {
 		return nil, fmt.Errorf("others can reach %s, and the API hands out sessions; give it a token of your own with --api-token-file, or listen on 127.0.0.1", listener.Addr())
 	}
 	s := &Server{listener: listener, config: c}
-	s.guard = guard{token: sha256.Sum256([]byte(c.Token)), open: func(path string) bool { return c.MetricsOpen && path == metricsPath }}
+	s.guard = guard{token: sha256.Sum256([]byte(c.Token)), open: func(path string) bool { return c.MetricsOpen && path == metricsPath || withoutToken(path) }}
 	for _, h := range c.Hosts {
 		s.guard.hosts = append(s.guard.hosts, strings.ToLower(h))
 	}
@@ -185,7 +185,7 @@ func (s *Server) endpoints(desk *control.Desk) ([]endpoint, error) {
 			add(method+" "+mcpPath, s.face.ServeHTTP)
 		}
 	}
-	return all, nil
+	return append(all, s.pageEndpoints()...), nil
 }
 
 func (s *Server) handler(desk *control.Desk) (http.Handler, error) {

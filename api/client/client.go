@@ -173,6 +173,26 @@ func (c *Client) Get(ctx context.Context, path string) ([]byte, error) {
 	return c.send(req)
 }
 
+// Link asks for an address that lets one browser in, once, for some seconds.
+func (c *Client) Link(ctx context.Context) (url string, seconds int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+"/api/v1/link", nil)
+	if err != nil {
+		return "", 0, err
+	}
+	raw, err := c.send(req)
+	if err != nil {
+		return "", 0, err
+	}
+	var link struct {
+		URL     string `json:"url"`
+		Seconds int    `json:"seconds"`
+	}
+	err = json.Unmarshal(raw, &link)
+	return link.URL, link.Seconds, err
+}
+
 func (c *Client) send(req *http.Request) ([]byte, error) {
 	resp, err := c.do(req)
 	if err != nil {

@@ -124,6 +124,7 @@ func (o *apiOptions) serve(ctx context.Context, cmd *cobra.Command, h *holdfast.
 		place = filepath.Join(o.dir, client.TokenFile)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "api      %s (token in %s)\n", o.server.URL(), place)
+	fmt.Fprintf(cmd.OutOrStdout(), "page     %s (once, within 5 minutes; then: holdfast open)\n", o.server.Link())
 	over := make(chan struct{})
 	go func() {
 		defer close(over)

@@ -100,7 +100,7 @@ holdfast alone is holdfast serve. Exit codes: 0 done, 1 error, 2 usage,
 	addProject(root)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(completionCommand(root), manCommand(), mcpCommand())
-	root.AddCommand(statusCommand(), metricsCommand(), configCommand(), runsCommand())
+	root.AddCommand(statusCommand(), openCommand(), metricsCommand(), configCommand(), runsCommand())
 	root.AddCommand(serve, runCommand(), checkCommand(), explainCommand(), testCommand(), traceCommand(), flowCommand(), demoCommand(), caCommand(), sessionCommand(), tokenCommand(), cookieCommand(), variableCommand(), ruleCommand(), identityCommand(), macroCommand(), learnCommand(), doctorCommand(), projectCommand(), versionCommand())
 	addCompletion(root)
 	return root
