@@ -2,16 +2,20 @@ package api_test
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/holdfast-proxy/holdfast"
 	"github.com/holdfast-proxy/holdfast/api"
+	"github.com/holdfast-proxy/holdfast/config"
+	"github.com/holdfast-proxy/holdfast/control"
 	"github.com/holdfast-proxy/holdfast/flow"
 	"github.com/holdfast-proxy/holdfast/proxy"
 )
@@ -139,7 +143,7 @@ func TestTheProxyIsNoWayIn(t *testing.T) {
 		c.Listen = append(c.Listen, holdfast.Listen{Address: "127.0.0.1:0", Kind: proxy.Reverse, Origin: flow.Origin{Host: "127.0.0.1", Port: port}})
 	}})
 	_, port, _ := net.SplitHostPort(w.server.Addr().String())
-	for _, name := range []string{"127.0.0.1", "localhost", "x.localhost", "[::ffff:127.0.0.1]", "0.0.0.0"} {
+	for _, name := range []string{"127.0.0.1", "localhost", "x.localhost", "[::ffff:127.0.0.1]", "0.0.0.0", "LOCALHOST", "localhost.", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.1.", "0"} {
 		req, err := http.NewRequest("GET", "http://"+name+":"+port+"/api/v1/status", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -166,6 +170,52 @@ func TestTheProxyIsNoWayIn(t *testing.T) {
 	}
 	if a := w.ask("GET", "/api/v1/status", ""); a.status != 200 {
 		t.Errorf("directly: %d", a.status)
+	}
+}
+
+// TestNamesThatLeadToTheAPI are those that only the dialling shows: a name that
+// the configuration leads there, and an origin that redirects a macro there.
+func TestNamesThatLeadToTheAPI(t *testing.T) {
+	redirect := ""
+	origin := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		http.Redirect(rw, r, redirect, http.StatusFound)
+	}))
+	defer origin.Close()
+	w := newWorld(t, settings{config: func(c *holdfast.Config, s *api.Server) {
+		redirect = s.URL() + "/api/v1/status"
+		text := rules + "\nresolve:\n  - {hosts: ['*.attack.example'], address: '" + s.Addr().String() + "'}\n"
+		text = strings.Replace(text, "rules:\n", "  - name: led\n    steps:\n      - request: |\n          GET {{BASE}}/ HTTP/1.1\n          Authorization: Bearer "+token+"\n\n        redirects: {max: 3}\nrules:\n", 1)
+		file, _, err := config.Parse("rules.yaml", []byte(strings.ReplaceAll(text, "{{ORIGIN}}", origin.URL)), config.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.File = file
+	}})
+	for _, url := range []string{"http://x.attack.example/api/v1/status", "http://x.attack.example:8080/", "https://x.attack.example/"} {
+		req, err := http.NewRequest("GET", url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		if a := w.do(w.through, req); a.status != 403 || !strings.Contains(a.body, flow.ReasonShielded) {
+			t.Errorf("%s: %d %s", url, a.status, a.body)
+		}
+	}
+	var run control.Run
+	w.call("macro.test", map[string]any{"name": "led", "identity": "emily"}, &run)
+	raw, err := json.Marshal(w.over(&run))
+	if err != nil || strings.Contains(string(raw), "uptime") || !strings.Contains(string(raw), "API") {
+		t.Errorf("a macro that is redirected there: %s, %v", raw, err)
+	}
+	// A client that follows by itself is refused as any other.
+	client := *w.through
+	resp, err := client.Get(strings.Replace(origin.URL, "127.0.0.1", "localhost", 1)) // which no rule covers
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 403 || resp.Request.URL.String() != redirect {
+		t.Errorf("a client that is redirected there: %d at %s", resp.StatusCode, resp.Request.URL)
 	}
 }
 

@@ -208,13 +208,40 @@ func (s *Server) isSelf(o flow.Origin) bool { return s.at(o, s.IsSelf) }
 
 // at asks about the addresses that an origin surely has.
 func (s *Server) at(o flow.Origin, is func(net.Addr) bool) bool {
-	if o.Host == "localhost" || strings.HasSuffix(o.Host, ".localhost") {
+	host := strings.TrimSuffix(o.Host, ".")
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return is(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(o.Port)}) ||
 			is(&net.TCPAddr{IP: net.IPv6loopback, Port: int(o.Port)})
 	}
-	host, _, _ := strings.Cut(o.Host, "%")
+	host, _, _ = strings.Cut(host, "%")
 	ip := net.ParseIP(host)
+	if ip == nil {
+		ip = looseIP(host)
+	}
 	return ip != nil && is(&net.TCPAddr{IP: ip, Port: int(o.Port)})
+}
+
+// looseIP reads an IPv4 address as inet_aton(3) does, and so resolvers and other
+// proxies on the way: in decimal, octal or hexadecimal, and with fewer than four
+// parts, of which the last has the rest. nil: it is none.
+func looseIP(host string) net.IP {
+	parts := strings.Split(host, ".")
+	if len(parts) > net.IPv4len {
+		return nil
+	}
+	var ip uint64
+	for i, part := range parts {
+		n, err := strconv.ParseUint(part, 0, 32)
+		left := 8 * (net.IPv4len - i) // bits
+		if err != nil || strings.Contains(part, "_") || i < len(parts)-1 && n > 255 || n>>left > 0 {
+			return nil
+		}
+		if i < len(parts)-1 {
+			n <<= left - 8
+		}
+		ip |= n
+	}
+	return net.IPv4(byte(ip>>24), byte(ip>>16), byte(ip>>8), byte(ip))
 }
 
 // IsSelf tells whether an address that was dialled is one of the server's
