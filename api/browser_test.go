@@ -333,6 +333,8 @@ func attack(t *testing.T, through bool) {
 		}
 		t.Logf("page %d tried %v", i, r.Tried)
 	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	for _, kind := range []string{"GET ", "POST text/plain", "POST application/x-www-form-urlencoded", "POST multipart/form-data", "OPTIONS "} {
 		if x.arrived[kind] == 0 {
 			t.Errorf("the witness saw no %q, so the pages do not send what they say: %v", kind, x.arrived)

@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-proxy/holdfast/flow"
 	"github.com/holdfast-proxy/holdfast/internal/leak"
 	"github.com/holdfast-proxy/holdfast/internal/testenv"
+	"github.com/holdfast-proxy/holdfast/mcp"
 	"github.com/holdfast-proxy/holdfast/session"
 	"github.com/holdfast-proxy/holdfast/store"
 	"github.com/holdfast-proxy/holdfast/store/storetest"
@@ -103,6 +104,19 @@ func keptFlow(t *testing.T) *store.Store {
 	return s
 }
 
+// models is what answers at /mcp, as in serve.
+func models(desk *control.Desk) (api.Face, error) {
+	caller, err := mcp.AtDesk(desk)
+	if err != nil {
+		return nil, err
+	}
+	server, err := mcp.New(mcp.Config{Caller: caller, Version: "test"})
+	if err != nil {
+		return nil, err
+	}
+	return server.Handler(), nil
+}
+
 func newWorld(t *testing.T, s settings) *world {
 	t.Helper()
 	w := &world{t: t}
@@ -116,7 +130,7 @@ func newWorld(t *testing.T, s settings) *world {
 		t.Fatal(err)
 	}
 	events, trace, metrics := control.NewEvents(), control.NewTrace(nil), api.NewMetrics(file.Order)
-	ac := api.Config{Address: "127.0.0.1:0", Token: token, Metrics: metrics}
+	ac := api.Config{Address: "127.0.0.1:0", Token: token, Metrics: metrics, MCP: models}
 	if s.api != nil {
 		s.api(&ac)
 	}
