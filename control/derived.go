@@ -11,7 +11,6 @@ import (
 
 	"github.com/holdfast-proxy/holdfast/convert"
 	"github.com/holdfast-proxy/holdfast/flow"
-	"github.com/holdfast-proxy/holdfast/jar"
 	"github.com/holdfast-proxy/holdfast/macro/derive"
 	"github.com/holdfast-proxy/holdfast/session"
 	"github.com/holdfast-proxy/holdfast/store"
@@ -257,33 +256,13 @@ func Derive(ctx context.Context, r *Recorded, o derive.Options, env *derive.Env,
 func withoutSecrets(text string, all []convert.Exchange) (string, int) {
 	h := &flowSecrets{}
 	for i := range all {
-		for n := range all[i].Request.NumFields() {
-			name, value := all[i].Request.Field(n)
-			switch {
-			case strings.EqualFold(string(name), "Cookie"):
-				for _, c := range jar.Pairs(string(value)) {
-					h.secretWord(c.Value)
-				}
-			case secretField.Match(name):
-				h.secretWord(string(value))
-				_, credentials, _ := strings.Cut(string(value), " ")
-				h.secretWord(strings.TrimSpace(credentials))
-			}
-		}
-		if all[i].Response == nil {
-			continue
-		}
-		each(&all[i].Response.Head, "Set-Cookie", func(value string) {
-			pair, _, _ := strings.Cut(value, ";")
-			_, content, _ := strings.Cut(pair, "=")
-			h.secretWord(strings.TrimSpace(content))
-		})
+		h.take(all[i].Request, all[i].Response)
 	}
 	hidden := 0
 	slices.SortFunc(h.values, func(a, b string) int { return len(b) - len(a) })
 	for _, value := range h.values {
 		if strings.Contains(text, value) {
-			text = strings.ReplaceAll(text, value, "***")
+			text = strings.ReplaceAll(text, value, hiddenValue)
 			hidden++
 		}
 	}

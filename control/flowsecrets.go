@@ -32,12 +32,19 @@ func flowHider(f *flow.Flow, known *hider, reveal bool) *flowSecrets {
 	if reveal {
 		return h
 	}
-	for _, head := range []*wire.Request{f.Received, f.Request} {
-		if head == nil {
-			continue
-		}
-		for i := range head.NumFields() { // an answer may repeat them
-			switch name, value := head.Field(i); {
+	for _, request := range []*wire.Request{f.Received, f.Request} {
+		h.take(request, nil)
+	}
+	h.take(nil, f.Response)
+	return h
+}
+
+// take remembers what fields of heads say is a secret: others may repeat it.
+// Both may be nil.
+func (h *flowSecrets) take(request *wire.Request, response *wire.Response) {
+	if request != nil {
+		for i := range request.NumFields() {
+			switch name, value := request.Field(i); {
 			case isField(name, "Cookie"):
 				for _, c := range jar.Pairs(string(value)) {
 					h.secretWord(c.Value)
@@ -49,14 +56,13 @@ func flowHider(f *flow.Flow, known *hider, reveal bool) *flowSecrets {
 			}
 		}
 	}
-	if f.Response != nil {
-		each(&f.Response.Head, "Set-Cookie", func(value string) {
+	if response != nil {
+		each(&response.Head, "Set-Cookie", func(value string) {
 			pair, _, _ := strings.Cut(value, ";")
 			_, content, _ := strings.Cut(pair, "=")
 			h.secretWord(strings.TrimSpace(content))
 		})
 	}
-	return h
 }
 
 func isField(name []byte, is string) bool { return strings.EqualFold(string(name), is) }
