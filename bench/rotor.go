@@ -26,14 +26,21 @@ type rotor struct {
 	observed          int // deaths that somebody met
 	needless          int // sessions that were given out while one lived
 	reused            int // refresh tokens that came twice
-	unused            int // logins while there was a good refresh token
+	unused            int // logins while there was a good refresh token that somebody could have used
+	unheard           int // while the only one who had it was stopped
 	dead              int // answers of 401
 
 	born  time.Time // when the live session was given out
-	uses  map[string]bool
+	uses  map[string]bool // by node, and by node and what it used that is dead
 	after map[string][]time.Duration // by node: until it used a new session
 
 	freeze func(node string) // called once, before the next session is answered
+	// stopped is the node that does nothing since freeze, and holder the one
+	// that the live session, and the good refresh token, were given to.
+	stopped, holder string
+
+	log    []heard
+	wrongs []time.Time // when something happened that must not
 }
 
 func newRotor() *rotor {
@@ -63,14 +70,17 @@ func (m *rotor) answer(head []byte, node string) (reply []byte, freeze func(stri
 	if m.unseen {
 		m.unseen = false
 		m.observed++
+		m.note(node, "the death is observed")
 	}
 	refused := answerText(401, "Unauthorized", mortalDead)
 	switch {
 	case bytes.HasPrefix(head, []byte("POST /refresh")):
 		with := field(head, "X-Refresh")
+		m.note(node, "asks for a session with %q; the good one is %q", with, m.refresh)
 		switch {
 		case m.spent[with]:
 			m.reused++
+			m.wrong(node, "the refresh token was sent before")
 			m.token, m.refresh = "", ""
 			return refused, nil
 		case with == "" || with != m.refresh:
@@ -79,28 +89,45 @@ func (m *rotor) answer(head []byte, node string) (reply []byte, freeze func(stri
 		m.spent[with] = true
 		m.refreshes++
 	case bytes.HasPrefix(head, []byte("POST ")):
-		if m.refresh != "" && m.logins > 0 {
+		m.note(node, "logs in")
+		switch {
+		case m.refresh == "" || m.logins == 0:
+		case m.stopped != "" && m.stopped == m.holder:
+			m.unheard++
+		default:
 			m.unused++
+			m.wrong(node, "it does not use "+m.refresh+", which node "+m.holder+" got")
 		}
 		m.logins++
 	default:
 		if m.token == "" || field(head, "Authorization") != "Bearer "+m.token {
 			m.dead++
+			if dead := node + " " + field(head, "Authorization"); !m.uses[dead] {
+				m.uses[dead] = true // the first of many
+				m.note(node, "%q is dead", field(head, "Authorization"))
+			}
 			return refused, nil
 		}
 		if !m.uses[node] {
 			m.uses[node] = true
+			m.note(node, "uses %s", m.token)
 			m.after[node] = append(m.after[node], time.Since(m.born))
 		}
 		return answerText(200, "OK", mortalLife), nil
 	}
 	if m.token != "" {
 		m.needless++
+		m.wrong(node, m.token+" lives")
 	}
 	m.n++
 	m.token, m.refresh = fmt.Sprintf("session-%d", m.n), fmt.Sprintf("refresh-%d", m.n)
 	m.born, m.uses = time.Now(), make(map[string]bool)
-	freeze, m.freeze = m.freeze, nil
+	m.holder = node
+	m.note(node, "gets session-%d", m.n)
+	if freeze, m.freeze = m.freeze, nil; freeze != nil {
+		m.stopped = node
+		m.note(node, "is stopped")
+	}
 	return answerText(200, "OK", `{"access_token":"`+m.token+`","refresh_token":"`+m.refresh+`"}`), freeze
 }
 
@@ -119,9 +146,11 @@ func (m *rotor) reap(ctx context.Context, every time.Duration) {
 		}
 		m.mu.Lock()
 		if m.token != "" {
+			m.note("", "%s dies", m.token)
 			m.token, m.unseen = "", true
 			if m.kills++; m.kills%revokeEvery == 0 {
 				m.refresh = ""
+				m.note("", "the refresh token too")
 			}
 		}
 		m.mu.Unlock()
@@ -134,6 +163,14 @@ func (m *rotor) freezeNext(f func(node string)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.freeze = f
+}
+
+// goOn says that the node that was stopped no longer is.
+func (m *rotor) goOn() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note(m.stopped, "goes on")
+	m.stopped = ""
 }
 
 // spread are the times from a new session to its first use at a node, of all

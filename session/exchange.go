@@ -310,17 +310,21 @@ func (x *exchange) ready(ctx context.Context, r *rule.Rule, s *session) error {
 // renew waits for a newer session than the stale one, and writes into the trace
 // what a browser did for it.
 func (x *exchange) renew(ctx context.Context, r *rule.Rule, s *session, stale uint64) *flow.Error {
-	run, started, failed := s.join(stale, false)
-	if run != nil {
-		failed = s.await(ctx, run)
-	}
-	x.recovered(r, s, started, failed)
-	if run != nil && started {
-		if l := run.login.Load(); l != nil {
-			x.noteLogin(r, l)
+	for {
+		run, started, failed := s.join(stale, false)
+		if run != nil {
+			failed = s.await(ctx, run)
+		}
+		x.recovered(r, s, started, failed)
+		if run != nil && started {
+			if l := run.login.Load(); l != nil {
+				x.noteLogin(r, l)
+			}
+		}
+		if run == nil || failed != nil || s.generation.Load() > stale { // as in session.renew
+			return failed
 		}
 	}
-	return failed
 }
 
 // recovered notes whether the request began a recovery, and which session it

@@ -137,11 +137,15 @@ type recovery struct {
 // the reason why it cannot be. Whoever comes first starts the recovery;
 // everybody else waits for the same one.
 func (s *session) renew(ctx context.Context, stale uint64) *flow.Error {
-	r, _, failed := s.join(stale, false)
-	if r == nil {
-		return failed
+	for {
+		r, _, failed := s.join(stale, false)
+		if r != nil {
+			failed = s.await(ctx, r)
+		}
+		if r == nil || failed != nil || s.generation.Load() > stale { // else it was the end of one for a generation before
+			return failed
+		}
 	}
-	return s.await(ctx, r)
 }
 
 // join finds or starts the recovery of a session that is no newer than the
@@ -169,7 +173,7 @@ func (s *session) join(stale uint64, ahead bool) (r *recovery, started bool, fai
 			s.engine.counts.ahead.Add(1)
 		}
 	}
-	if !ahead {
+	if !ahead && r.stale == s.generation.Load() { // else another node has made a newer one meanwhile
 		s.state = Recovering
 	}
 	if started {
@@ -213,12 +217,14 @@ func (s *session) finish(r *recovery, err *flow.Error) {
 		err.NoSession = true
 	}
 	s.mu.Lock()
+	if err != nil && s.generation.Load() > r.stale { // another node has made it, whatever happened here
+		r.taken, err = true, nil
+	}
 	unseen := r.ahead && s.state != Recovering // nobody has met it dead
 	r.err = err
 	s.running, s.lastError, s.adopted = nil, err, false
 	switch {
-	case err == nil && r.taken: // which was when the other's tokens were read
-		s.state = Alive
+	case err == nil && r.taken: // which was when the other's tokens were read: see takeOver
 	case err == nil:
 		// The generation rises together with the state, after the tokens:
 		// see adopt.
@@ -249,7 +255,7 @@ func (s *session) noteDead(generation uint64) {
 	died := s.generation.Load() == generation && s.state != Locked && s.state != Dead && s.state != Recovering
 	switch {
 	case !died:
-	case s.running == nil:
+	case s.running == nil || s.running.stale < generation: // which ends without a new one
 		s.state = Dead
 	case s.running.ahead:
 		s.state = Recovering // from now on requests wait for it

@@ -219,10 +219,13 @@ func (s *session) takeOver(kept keptSession, born uint64) {
 	}
 	a.mu.Unlock()
 	s.mu.Lock()
-	if kept.Login <= s.loginFence {
-		s.mu.Unlock()
+	known := kept.Login <= s.loginFence
+	s.mu.Unlock()
+	if known {
 		return
 	}
+	s.bornElsewhere(kept) // before the generation rises: see startAhead
+	s.mu.Lock()
 	if born == 0 {
 		born = s.engine.next()
 	}
@@ -233,9 +236,10 @@ func (s *session) takeOver(kept keptSession, born uint64) {
 	s.generation.Store(generation)
 	s.barren = generation // whoever made it counts that it brought nothing
 	s.logins, s.lastLogin, s.lastError = kept.Logins, kept.LastLogin, nil
-	if s.state != Recovering || s.running == nil || s.running.ahead {
-		s.state = Alive
-	}
+	// Also where a recovery of the generation before is under way, which is about
+	// to see this one: state and generation change together, or who reads them
+	// in between would have this session recovered.
+	s.state = Alive
 	if s.running == nil {
 		s.told(Ended, nil, 0)
 	}
@@ -245,7 +249,6 @@ func (s *session) takeOver(kept keptSession, born uint64) {
 		s.kin.proven.Store(true)
 	}
 	s.kin.restore(kept.Age, kept.Rest)
-	s.bornElsewhere(kept)
 }
 
 // bornElsewhere begins anew with the ends that another node knows.
