@@ -30,8 +30,8 @@ type rotor struct {
 	unheard           int // while the only one who had it was stopped
 	dead              int // answers of 401
 
-	born  time.Time // when the live session was given out
-	uses  map[string]bool // by node, and by node and what it used that is dead
+	born  time.Time                  // when the live session was given out
+	uses  map[string]bool            // by node, and by node and what it used that is dead
 	after map[string][]time.Duration // by node: until it used a new session
 
 	freeze func(node string) // called once, before the next session is answered

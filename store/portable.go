@@ -224,7 +224,7 @@ func Delete(ctx context.Context, path string) error {
 	if err != nil || mode != "delete" {
 		return fmt.Errorf("%s is in use, or is no project (%w): end the Holdfast that has it open", path, errors.Join(err, errors.New("mode "+mode)))
 	}
-	for _, beside := range []string{"-wal", "-shm"} {
+	for _, beside := range []string{"-wal", "-shm", claimSuffix} {
 		if err := os.Remove(path + beside); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}

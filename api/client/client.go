@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -71,18 +70,28 @@ func New(url, token string) *Client {
 	}}
 }
 
-// Open makes a Client of a home directory. Where nobody serves, the error is
-// ErrNotServing.
-func Open(dir string) (*Client, error) {
-	p, err := place(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, ErrNotServing
-	case err != nil:
+// Open makes a Client of a home directory, for the serve of a project by its DSN
+// without a password; "" is the only one that serves. Where nobody does, the
+// error is ErrNotServing.
+func Open(dir, project string) (*Client, error) {
+	all, err := Places(dir)
+	if err != nil {
 		return nil, err
-	case !runs(p.PID):
-		return nil, ErrNotServing
 	}
+	if project != "" {
+		all = slices.DeleteFunc(all, func(p *Place) bool { return p.Project != project })
+	}
+	switch {
+	case len(all) == 0:
+		return nil, ErrNotServing
+	case len(all) > 1:
+		text := ""
+		for _, p := range all {
+			text += fmt.Sprintf("; %s at %s (process %d)", p.Project, p.URL, p.PID)
+		}
+		return nil, fmt.Errorf("several serve with this home directory: name one with --project or --store%s", text)
+	}
+	p := all[0]
 	token, err := os.ReadFile(p.Token)
 	if err != nil {
 		return nil, fmt.Errorf("the token of the API cannot be read: %w", err)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -21,10 +22,19 @@ const (
 	TokenFile = "api-token"
 )
 
+// Several processes may serve with one home directory, each another project. All
+// say so in a file of their own, ownPlace with their process, and the first of
+// them in PlaceFile too.
+const (
+	ownPlace  = "api-%d.json"
+	ownPlaces = "api-*.json"
+)
+
 // Place says where an API is: the JSON shape of version 1.
 type Place struct {
 	Version int       `json:"v"`
 	URL     string    `json:"url"`
+	Project string    `json:"project,omitempty"` // the DSN, without its password
 	Token   string    `json:"token_file"`
 	PID     int       `json:"pid"`
 	Began   time.Time `json:"began"`
@@ -56,9 +66,9 @@ func Token(dir string) (string, error) {
 	return token, write(path, []byte(token+"\n"))
 }
 
-// Announce says in a home directory where the API is, and in which file its
-// token; "" is that of the directory.
-func Announce(dir, url, token string) error {
+// Announce says in a home directory where the API is of a project, whose DSN has
+// no password, and in which file its token; "" is that of the directory.
+func Announce(dir, url, project, token string) error {
 	if token == "" {
 		token = filepath.Join(dir, TokenFile)
 	}
@@ -66,28 +76,66 @@ func Announce(dir, url, token string) error {
 	if err != nil {
 		return err
 	}
-	raw, err := json.Marshal(Place{1, url, token, os.Getpid(), time.Now().UTC()})
+	raw, err := json.Marshal(Place{1, url, project, token, os.Getpid(), time.Now().UTC()})
 	if err != nil {
 		return err
 	}
-	return write(filepath.Join(dir, PlaceFile), append(raw, '\n'))
+	raw = append(raw, '\n')
+	if err := write(filepath.Join(dir, fmt.Sprintf(ownPlace, os.Getpid())), raw); err != nil {
+		return err
+	}
+	first := filepath.Join(dir, PlaceFile)
+	if p, err := place(first); err == nil && p.PID != os.Getpid() && runs(p.PID) {
+		return nil // another one's, which stays there
+	}
+	return write(first, raw)
 }
 
-// Withdraw takes that back, unless another process has said so meanwhile.
+// Withdraw takes that back. What another process said stays.
 func Withdraw(dir string) {
-	if p, err := place(dir); err == nil && p.PID == os.Getpid() {
-		os.Remove(filepath.Join(dir, PlaceFile))
+	for _, name := range []string{PlaceFile, fmt.Sprintf(ownPlace, os.Getpid())} {
+		path := filepath.Join(dir, name)
+		if p, err := place(path); err == nil && p.PID == os.Getpid() {
+			os.Remove(path)
+		}
 	}
 }
 
-func place(dir string) (*Place, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, PlaceFile))
+// Places lists those that serve with a home directory, the first that began
+// first. What a process left that was killed is removed.
+func Places(dir string) (all []*Place, err error) {
+	paths, err := filepath.Glob(filepath.Join(dir, ownPlaces))
+	if err != nil {
+		return nil, err
+	}
+	seen := make(map[int]bool)
+	for _, path := range append(paths, filepath.Join(dir, PlaceFile)) {
+		p, err := place(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // it has ended just now
+		case err != nil:
+			return nil, err
+		case !runs(p.PID):
+			if filepath.Base(path) != PlaceFile { // which the next one replaces
+				os.Remove(path)
+			}
+		case !seen[p.PID]:
+			seen[p.PID] = true
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, func(a, b *Place) int { return a.Began.Compare(b.Began) })
+	return all, nil
+}
+
+func place(path string) (*Place, error) {
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	var p Place
 	if err := json.Unmarshal(raw, &p); err != nil {
-		return nil, fmt.Errorf("%s is damaged: %w", filepath.Join(dir, PlaceFile), err)
+		return nil, fmt.Errorf("%s is damaged: %w", path, err)
 	}
 	return &p, nil
 }

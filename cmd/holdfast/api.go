@@ -116,7 +116,11 @@ func (o *apiOptions) serve(ctx context.Context, cmd *cobra.Command, h *holdfast.
 		return nil, err
 	}
 	o.desk = control.New(control.Setup{Proxy: h, Reveal: o.reveal, Version: buildVersion(), Store: o.store, Reload: o.reload, Trace: o.trace, Events: o.events})
-	if err := client.Announce(o.dir, o.server.URL(), o.tokenFile); err != nil {
+	dsn, _, err := projectPlace(cmd)
+	if err != nil {
+		return nil, err
+	}
+	if err := client.Announce(o.dir, o.server.URL(), announced(dsn), o.tokenFile); err != nil {
 		return nil, err
 	}
 	place := o.tokenFile

@@ -17,6 +17,7 @@ func (o *deriveOptions) recordBrowser(cmd *cobra.Command, address string) error 
 	if !cmd.Flags().Changed("listen") {
 		o.entry.listen = []string{"127.0.0.1:0"} // the window has a port of its own
 	}
+	o.shares = true
 	h, closeAll, err := o.start(cmd)
 	if err != nil {
 		return err

@@ -68,12 +68,19 @@ func live(use, short, example string, args cobra.PositionalArgs, takes string, d
 
 // onServe asks the serve that runs with the home directory.
 func onServe(cmd *cobra.Command, do func(c *client.Client) error) error {
-	dir, err := home(cmd)
+	dsn, dir, err := projectPlace(cmd)
 	if err != nil {
 		return err
 	}
-	c, err := client.Open(dir)
-	if errors.Is(err, client.ErrNotServing) {
+	project := ""
+	if cmd.Flags().Changed("project") || cmd.Flags().Changed("store") {
+		project = announced(dsn)
+	}
+	c, err := client.Open(dir, project)
+	switch {
+	case errors.Is(err, client.ErrNotServing) && project != "":
+		return fmt.Errorf("no holdfast serve runs with the home directory %s on the project %s; holdfast serve -c FILE starts one, with the same --project or --store", dir, project)
+	case errors.Is(err, client.ErrNotServing):
 		return fmt.Errorf("no holdfast serve runs with the home directory %s; start one: holdfast serve -c FILE, or name its directory with --home", dir)
 	}
 	if err != nil {

@@ -82,3 +82,25 @@ func openProject(cmd *cobra.Command) (*store.Store, error) {
 	return store.Open(cmd.Context(), store.Options{DSN: dsn, Direct: direct, Key: key,
 		Warn: func(format string, args ...any) { fmt.Fprintf(warn, "holdfast: "+format+"\n", args...) }})
 }
+
+// claimProject has this process be the only one that logs in for the sessions of
+// a project that is a file. With shares it goes on beside another one, and,
+// where it logs in, says what may come of that; the claim is nil then.
+func claimProject(cmd *cobra.Command, shares, logsIn bool) (*store.Claim, error) {
+	dsn, _, err := projectPlace(cmd)
+	if err != nil {
+		return nil, err
+	}
+	claim, err := store.NewClaim(dsn, cmd.CommandPath())
+	var claimed *store.Claimed
+	switch {
+	case !errors.As(err, &claimed):
+		return claim, err
+	case shares && !logsIn:
+		return nil, nil
+	case shares:
+		fmt.Fprintf(cmd.ErrOrStderr(), "holdfast: %v too: each logs in for itself, which may end the other's sessions; give one of them another --project, or both --store postgres://…\n", claimed)
+		return nil, nil
+	}
+	return nil, fmt.Errorf("%w, and processes on one file would each log in: use that one, end it, or give this one another --project; several nodes share sessions with --store postgres://…", claimed)
+}

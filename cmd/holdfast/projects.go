@@ -169,3 +169,15 @@ func dsnShown(dsn string) string {
 	}
 	return u.Redacted()
 }
+
+// announced is how a serve names its project: a file by its whole path, which
+// does not depend on where a command runs.
+func announced(dsn string) string {
+	if store.IsPostgres(dsn) {
+		return dsnShown(dsn)
+	}
+	if path, err := filepath.Abs(dsn); err == nil {
+		return path
+	}
+	return dsn
+}

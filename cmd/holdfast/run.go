@@ -19,7 +19,7 @@ import (
 )
 
 func runCommand() *cobra.Command {
-	o := &options{entry: entryOptions{listen: []string{"127.0.0.1:0"}}}
+	o := &options{entry: entryOptions{listen: []string{"127.0.0.1:0"}}, shares: true}
 	var maxLost uint64
 	var report string
 	cmd := &cobra.Command{

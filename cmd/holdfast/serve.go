@@ -11,6 +11,7 @@ import (
 
 	"github.com/holdfast-proxy/holdfast"
 	"github.com/holdfast-proxy/holdfast/config"
+	"github.com/holdfast-proxy/holdfast/store"
 )
 
 // options are the flags of commands that start a proxy.
@@ -32,6 +33,9 @@ type options struct {
 	record     recordOptions
 	history    historyOptions
 	api        apiOptions
+	// shares says that the command may run beside another one on the project.
+	shares bool
+	claim  *store.Claim
 
 	ask func(context.Context, holdfast.Question) (string, error)
 }
@@ -102,6 +106,9 @@ func serve(cmd *cobra.Command, o *options) error {
 		fmt.Fprintln(cmd.OutOrStdout(), place)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "ca       %s (SHA-256 %s)\n", rootFile(dir), h.CA().Fingerprint())
+	if err := o.claim.Say(h.Places()); err != nil {
+		return err
+	}
 	if o.file != "" {
 		o.api.reload = func() (*holdfast.Reloaded, error) { return o.reread(cmd, h) }
 	}
@@ -180,11 +187,15 @@ func (o *options) start(cmd *cobra.Command) (h *holdfast.Holdfast, closeAll func
 		}
 		c.Trace, closeTrace = f, func() { f.Close() }
 	}
-	if c.Store, err = openProject(cmd); err != nil {
+	if o.claim, err = claimProject(cmd, o.shares, c.File != nil && len(c.File.Macros) > 0); err == nil {
+		c.Store, err = openProject(cmd)
+	}
+	if err != nil {
+		o.claim.Close()
 		closeTrace()
 		return nil, nil, err
 	}
-	closeAll = func() { c.Store.Close(); closeTrace() }
+	closeAll = func() { c.Store.Close(); o.claim.Close(); closeTrace() }
 	if err = o.api.open(cmd, &c); err == nil {
 		h, err = holdfast.New(c)
 	}
