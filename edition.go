@@ -58,7 +58,7 @@ func (h *Holdfast) engineFor(e *edition) (session.Config, error) {
 		return c, err
 	}
 	e.identity = identity
-	c.Keeper, c.Fleet, c.Exec, c.Ask = keeperOf(h.config.Store), fleetOf(h.config.Store), e.execute, h.asker()
+	c.Keeper, c.Fleet, c.Exec, c.Ask = keeperOf(h.config.Store), fleetOf(h.config.Store, h.node), e.execute, h.asker()
 	c.Browser = func(ctx context.Context, l *session.Login) error { return h.browse(ctx, e, l) }
 	c.Send, c.IDs, c.Warn = h.own(e), h.ids, h.config.Warn
 	c.Changed = h.config.Changed

@@ -18,16 +18,26 @@ type fleet struct {
 	node  string
 }
 
-// fleetOf is nil where the project is this process's own.
-func fleetOf(s *store.Store) session.Fleet {
+// nodeOf names this process among the nodes of a project: by its host, and by
+// chance, since a host may have several. "" where the project is this process's
+// own.
+func nodeOf(s *store.Store) string {
 	if s == nil || !s.Shared() {
-		return nil
+		return ""
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		host = "node"
 	}
-	return fleet{s, host + "-" + strings.ToLower(rand.Text()[:8])}
+	return host + "-" + strings.ToLower(rand.Text()[:8])
+}
+
+// fleetOf is nil where the project is this process's own.
+func fleetOf(s *store.Store, node string) session.Fleet {
+	if node == "" {
+		return nil
+	}
+	return fleet{s, node}
 }
 
 func (f fleet) Acquire(ctx context.Context, key string, length time.Duration) (uint64, *session.Holder, error) {

@@ -25,8 +25,9 @@ type historian struct {
 	watches *watches
 }
 
-// newHistorian begins the history that a configuration wants.
-func newHistorian(c Config, w *watches) (*historian, error) {
+// newHistorian begins the history that a configuration wants; node is who writes
+// it in a fleet.
+func newHistorian(c Config, node string, w *watches) (*historian, error) {
 	mode := c.History
 	if mode == "" {
 		mode = c.File.History.Mode
@@ -38,7 +39,7 @@ func newHistorian(c Config, w *watches) (*historian, error) {
 		return nil, errors.New("there is no such history; write one of off, heads, full")
 	}
 	of := c.File.History
-	out, err := c.Store.StartHistory(store.HistoryOptions{MaxBody: of.MaxBody, Retention: store.Retention{Keep: of.Keep, MaxSize: of.MaxSize}})
+	out, err := c.Store.StartHistory(store.HistoryOptions{MaxBody: of.MaxBody, Node: node, Retention: store.Retention{Keep: of.Keep, MaxSize: of.MaxSize}})
 	if err != nil {
 		return nil, err
 	}

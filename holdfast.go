@@ -117,6 +117,7 @@ type Holdfast struct {
 	record    *recorder
 	history   *historian
 	watches   watches
+	node      string // of a fleet; "" is none
 	began     time.Time
 
 	changing sync.Mutex       // one change of the configuration at a time; guards what follows
@@ -169,7 +170,7 @@ func newCore(c Config) (*Holdfast, error) {
 			return nil, fmt.Errorf("there is no framing %q; write one of strict, lenient, raw", c.Framing)
 		}
 	}
-	h := &Holdfast{config: c, policy: policy, ids: new(flow.IDs), record: newRecorder(c.Trace, c.Ended), began: time.Now()}
+	h := &Holdfast{config: c, policy: policy, node: nodeOf(c.Store), ids: new(flow.IDs), record: newRecorder(c.Trace, c.Ended), began: time.Now()}
 	h.record.messages, h.record.said, h.record.seen = c.TraceMessages, c.Message, c.Seen
 	rand.Read(h.ids.Seed[:]) // never fails, says its doc
 	if err := h.takeChanges(); err != nil {
@@ -178,7 +179,7 @@ func newCore(c Config) (*Holdfast, error) {
 	}
 	c.File = h.config.File
 	var err error
-	if h.history, err = newHistorian(c, &h.watches); err == nil {
+	if h.history, err = newHistorian(c, h.node, &h.watches); err == nil {
 		err = h.firstEdition()
 	}
 	if err != nil {

@@ -35,6 +35,7 @@ type Flow struct {
 	Time     time.Time `json:"time" doc:"When its request was there."`
 	Tool     string    `json:"tool"`
 	Identity string    `json:"identity,omitempty"`
+	Node     string    `json:"node,omitempty" doc:"Of a fleet, which wrote it."`
 	Method   string    `json:"method"`
 	URL      string    `json:"url" doc:"What looks like a secret in it is ***, unless it is revealed."`
 	Status   int       `json:"status,omitempty" doc:"Absent: there was no answer."`
@@ -150,7 +151,7 @@ func ShowFlow(stored *store.Stored, reveal bool) Flow {
 
 func showFlow(stored *store.Stored, h *flowSecrets) Flow {
 	f := stored.Flow
-	shown := Flow{ID: stored.ID, UUID: f.ID.String(), Time: f.Start, Tool: f.Tool, Identity: f.Identity, Flags: stored.Flags().Words(),
+	shown := Flow{ID: stored.ID, UUID: f.ID.String(), Time: f.Start, Tool: f.Tool, Identity: f.Identity, Node: stored.Node, Flags: stored.Flags().Words(),
 		Millis: float64(f.Ended.Sub(f.Start).Microseconds()) / 1000}
 	if f.Request != nil {
 		shown.Method = string(f.Request.Method())

@@ -34,6 +34,7 @@ type Record struct {
 	Roundtrip time.Duration // from the request to the response's head; 0: by the times in the flow
 	State     string        // of the session, "" without one
 	Row       int64         // of the stored flow; 0 while it is not stored
+	Node      string        // of a fleet that stored it; "" while it is not stored
 
 	text [64]byte // strings as bytes, until the next question
 }
@@ -65,6 +66,8 @@ func (r *Record) Bytes(f httpql.Field) ([]byte, httpql.Presence) {
 		return append(r.text[:0], r.Flow.Tool...), httpql.Known
 	case httpql.FlowIdentity:
 		return append(r.text[:0], r.Flow.Identity...), httpql.Known
+	case httpql.FlowNode:
+		return append(r.text[:0], r.Node...), httpql.Known
 	case httpql.SessionState:
 		return append(r.text[:0], r.State...), httpql.Known
 	case httpql.RespHead, httpql.RespBody:

@@ -42,6 +42,7 @@ const (
 
 	FlowTool          // extension; Bytes
 	FlowIdentity      // extension; Bytes
+	FlowNode          // extension; Bytes: empty while the flow is not stored, and where no fleet has the project
 	FlowRule          // extension; Int, Item: the names of the rules that did something, as the trace has them
 	FlowDuration      // extension; Int: milliseconds from start to end
 	SessionState      // extension; Bytes: empty without a session
@@ -126,6 +127,7 @@ func specs() [numFields]fieldSpec {
 
 		FlowTool:          {"flow.tool", takesText, asBytes, FlowTool, req},
 		FlowIdentity:      {"flow.identity", takesText, asBytes, FlowIdentity, req},
+		FlowNode:          {"flow.node", takesText, asBytes, FlowNode, req},
 		FlowRule:          {"flow.rule", takesText, asItems, FlowRule, NeedTrace},
 		FlowDuration:      {"flow.duration", takesNumber, asInt, FlowDuration, NeedEnd},
 		SessionState:      {"session.state", takesText, asBytes, SessionState, NeedSession},

@@ -331,7 +331,7 @@ func (g gen) compare(x *store.Exchange) *httpql.Query {
 	case 4:
 		return must(httpql.Compare(httpql.Source, httpql.Eq, pick(g, "intercept", "replay", "automate", "plugin", "workflow", "x")))
 	case 5:
-		f := pick(g, httpql.FlowTool, httpql.FlowIdentity, httpql.SessionState, httpql.ReqMethod, httpql.ReqHost)
+		f := pick(g, httpql.FlowTool, httpql.FlowIdentity, httpql.FlowNode, httpql.SessionState, httpql.ReqMethod, httpql.ReqHost)
 		v, _ := r.Bytes(f)
 		return must(httpql.Compare(f, texts, g.operand(texts, string(v))))
 	case 6:

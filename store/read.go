@@ -174,7 +174,7 @@ func (s *Store) readBodies(ctx context.Context, all []*Stored) error {
 // Record lets a query be asked about the flow, as it could be in memory. A body
 // that was cut is asked as far as it is kept.
 func (f *Stored) Record() *flow.Record {
-	r := &flow.Record{Flow: f.Flow, State: f.State, Row: f.ID, RequestPresence: httpql.Known, ResponsePresence: httpql.Known}
+	r := &flow.Record{Flow: f.Flow, State: f.State, Row: f.ID, Node: f.Node, RequestPresence: httpql.Known, ResponsePresence: httpql.Known}
 	if f.Flow.Request != nil {
 		r.RequestBody = f.sent().text(&f.Flow.Request.Head)
 	}

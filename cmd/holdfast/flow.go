@@ -316,6 +316,9 @@ The ID is the number that holdfast flow list shows, or the beginning of a flow's
 
 func printFlow(w io.Writer, d *control.FlowDetail, bodies bool) {
 	fmt.Fprintf(w, "%d  %s  %s\ntool %s, identity %s, %.1f ms", d.ID, d.UUID, d.Time.Local().Format("2006-01-02 15:04:05.000"), readable(or(d.Tool, "-")), readable(or(d.Identity, "-")), d.Millis)
+	if d.Node != "" {
+		fmt.Fprintf(w, ", node %s", readable(d.Node))
+	}
 	if len(d.Flags) > 0 {
 		fmt.Fprintf(w, "; %s", strings.Join(d.Flags, ", "))
 	}

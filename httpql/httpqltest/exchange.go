@@ -30,6 +30,7 @@ type Exchange struct {
 	Duration   time.Duration
 	Tool       string
 	Identity   string
+	Node       string
 	State      string
 	Generation int64
 	Rules      []string
@@ -113,6 +114,8 @@ func (x *Exchange) Bytes(f httpql.Field) ([]byte, httpql.Presence) {
 		return []byte(x.Tool), httpql.Known
 	case httpql.FlowIdentity:
 		return []byte(x.Identity), httpql.Known
+	case httpql.FlowNode:
+		return []byte(x.Node), httpql.Known
 	case httpql.SessionState:
 		return []byte(x.State), httpql.Known
 	}

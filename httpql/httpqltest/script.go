@@ -224,6 +224,8 @@ func (x *Exchange) set(word, value string) (err error) {
 		x.Tool = value
 	case "identity":
 		x.Identity = value
+	case "node":
+		x.Node = value
 	case "state":
 		x.State = value
 	case "rules":

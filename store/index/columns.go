@@ -45,6 +45,9 @@ func columnOf(n *httpql.Node) (is, odd cond, known bool) {
 	case httpql.SessionState:
 		is, _, known = text("state", n)
 		return is, exact, known
+	case httpql.FlowNode:
+		is, _, known = text("node", n)
+		return is, exact, known
 	case httpql.FlowTool:
 		return text("tool", n)
 	case httpql.FlowIdentity:
