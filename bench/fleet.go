@@ -22,7 +22,7 @@ import (
 type fleetOptions struct {
 	nodes, conns, rate int
 	every, time        time.Duration
-	store              string
+	store, direct      string
 	only               string
 }
 
@@ -47,6 +47,7 @@ func parseFleet(args []string, stderr io.Writer) (*fleetOptions, error) {
 	fs.DurationVar(&o.every, "every", time.Second, "time from one death of the session to the next")
 	fs.DurationVar(&o.time, "time", time.Minute, "length of a trial")
 	fs.StringVar(&o.store, "store", "", "postgres:// `DSN` of an empty schema; empty: a server of its own, which the trial restart needs")
+	fs.StringVar(&o.direct, "listen-dsn", "", "with --store of a pooler: `DSN` past it")
 	fs.StringVar(&o.only, "only", "", "one `TRIAL`: "+trialSteady+", "+trialFreeze+" or "+trialRestart)
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -150,7 +151,7 @@ func (o *fleetOptions) try(ctx context.Context, trial, dir, built string, stdout
 			Files: map[string]string{
 				"holdfast.yaml":  string(bytes.ReplaceAll([]byte(fleetRules), []byte("NODE"), []byte(strconv.Itoa(i)))),
 				"home/store.key": string(bytes.Repeat([]byte("5a"), 32)) + "\n"},
-			Command: []string{"{built}", "serve", "-c", "{dir}/holdfast.yaml", "--listen", "127.0.0.1:{port}", "--home", "{dir}/home", "--insecure-upstream", "--trace", "{dir}/trace", "--store", dsn}}
+			Command: []string{"{built}", "serve", "-c", "{dir}/holdfast.yaml", "--listen", "127.0.0.1:{port}", "--home", "{dir}/home", "--insecure-upstream", "--trace", "{dir}/trace", "--store", dsn, "--listen-dsn", o.direct}}
 		p, err := startProxy(ctx, spec, places{dir: dir, built: built, plain: org.plain.Addr().String(), tls: org.secure.Addr().String()}, pinning{})
 		if err != nil {
 			return err

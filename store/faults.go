@@ -22,6 +22,10 @@ var (
 	ErrFull     = errors.New("the disk is full")
 )
 
+// ErrPooled is that a PostgreSQL server stands behind a pooler that nobody spoke
+// of, see [Options.Direct].
+var ErrPooled = errors.New("a pooler such as PgBouncer shares the server's connections between transactions, and statements are prepared on another one")
+
 // sqliteCode is the primary result code of an error of SQLite, 0 of others.
 func sqliteCode(err error) (primary, extended int) {
 	var e *driver.Error
@@ -49,7 +53,10 @@ func (s *Store) advise(err error) error {
 	case sqlite3.SQLITE_CANTOPEN:
 		return next(ErrReadOnly, "see whether the directory exists and you may write to it")
 	}
+	var pg *pgconn.PgError
 	switch {
+	case errors.As(err, &pg) && (pg.Code == "26000" || pg.Code == "42P05"): // no such prepared statement; one more of that name
+		return next(ErrPooled, "say with --listen-dsn where the server itself is, or give --store default_query_exec_mode=exec")
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return next(ErrReadOnly, "give yourself the right to write the file and its directory, or use another project with --project")
 	case errors.Is(err, syscall.ENOSPC):

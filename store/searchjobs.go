@@ -176,15 +176,19 @@ func (x *search) candidates(ctx context.Context, first, last int64) (p page, err
 	return p, err
 }
 
-// statements read rows, and packs.
+// statements read rows, and packs. For PostgreSQL they are not prepared here:
+// its driver does that, and behind a pooler the next use may be on another
+// connection.
 type statements struct {
-	rows, packs *sql.Stmt
-	args        []any // of rows, behind the first two, which are the span
+	rows  string
+	args  []any     // of rows, behind the first two, which are the span
+	packs *sql.Stmt // nil: none is prepared
 }
 
 func (s *statements) close() {
-	s.rows.Close()
-	s.packs.Close()
+	if s.packs != nil {
+		s.packs.Close()
+	}
 }
 
 func (x *search) prepare(ctx context.Context) error {
@@ -192,17 +196,16 @@ func (x *search) prepare(ctx context.Context) error {
 	if x.o.OldestFirst {
 		order = "ASC"
 	}
-	rows, err := x.s.read.PrepareContext(ctx, x.s.dialect.sql(`SELECT `+rowColumns+` FROM flows WHERE id >= ? AND id <= ? AND `+x.plan.Where+` ORDER BY id `+order+` LIMIT ?`))
-	if err != nil {
-		return err
+	x.statements = statements{
+		rows: x.s.dialect.sql(`SELECT ` + rowColumns + ` FROM flows WHERE id >= ? AND id <= ? AND ` + x.plan.Where + ` ORDER BY id ` + order + ` LIMIT ?`),
+		args: append(append([]any(nil), x.plan.Args...), batchRows),
 	}
-	packs, err := x.s.read.PrepareContext(ctx, x.s.dialect.sql(readPack))
-	if err != nil {
-		rows.Close()
-		return err
+	if x.s.dialect.numbered {
+		return nil
 	}
-	x.statements = statements{rows, packs, append(append([]any(nil), x.plan.Args...), batchRows)}
-	return nil
+	var err error
+	x.packs, err = x.s.read.PrepareContext(ctx, readPack)
+	return err
 }
 
 // judge does a job.
@@ -246,7 +249,7 @@ func (x *search) before(part span) int64 {
 // batch judges the first rows of a span. last is the last of them, 0 where that
 // was all.
 func (x *search) batch(ctx context.Context, j *job, part span) (last int64, err error) {
-	rows, err := x.statements.rows.QueryContext(ctx, append([]any{part.low, part.high}, x.statements.args...)...)
+	rows, err := x.s.read.QueryContext(ctx, x.statements.rows, append([]any{part.low, part.high}, x.statements.args...)...)
 	if err != nil {
 		return 0, err
 	}

@@ -122,13 +122,6 @@ func (s *Store) commit(batch []*save) (errs []error, err error) {
 		return nil, err
 	}
 	defer tx.Rollback() // after Commit it does nothing
-	put, err := tx.PrepareContext(ctx, s.dialect.sql(`INSERT INTO state (kind, owner, name, version, fence, changed, value) VALUES (?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (kind, owner, name) DO UPDATE SET version = excluded.version, fence = excluded.fence, changed = excluded.changed, value = excluded.value
-		WHERE (excluded.fence, excluded.version) > (state.fence, state.version)`))
-	if err != nil {
-		return nil, err
-	}
-	defer put.Close()
 	// First of all, and in order: two nodes wait for each other's owners, and do
 	// not each hold what the other waits for.
 	changes, err := s.changedAll(ctx, tx, batch)
@@ -137,7 +130,7 @@ func (s *Store) commit(batch []*save) (errs []error, err error) {
 	}
 	errs = make([]error, len(batch))
 	for i, job := range batch {
-		if errs[i], err = s.putAll(ctx, tx, put, job.rows); err != nil {
+		if errs[i], err = s.putAll(ctx, tx, job.rows); err != nil {
 			return nil, err
 		}
 	}
@@ -176,7 +169,12 @@ func (s *Store) changedAll(ctx context.Context, tx *sql.Tx, batch []*save) (chan
 }
 
 // putAll writes the rows of one call.
-func (s *Store) putAll(ctx context.Context, tx *sql.Tx, put *sql.Stmt, rows []Row) (outdated, err error) {
+func (s *Store) putAll(ctx context.Context, tx *sql.Tx, rows []Row) (outdated, err error) {
+	// Not prepared: behind a pooler that could be on one connection, and its end
+	// on another.
+	put := s.dialect.sql(`INSERT INTO state (kind, owner, name, version, fence, changed, value) VALUES (?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (kind, owner, name) DO UPDATE SET version = excluded.version, fence = excluded.fence, changed = excluded.changed, value = excluded.value
+		WHERE (excluded.fence, excluded.version) > (state.fence, state.version)`)
 	must := slices.ContainsFunc(rows, func(r Row) bool { return r.Must })
 	if must {
 		if _, err := tx.ExecContext(ctx, `SAVEPOINT one`); err != nil {
@@ -199,7 +197,7 @@ func (s *Store) putAll(ctx context.Context, tx *sql.Tx, put *sql.Stmt, rows []Ro
 				return nil, err
 			}
 		}
-		result, err := put.ExecContext(ctx, r.Kind, r.Owner, r.Name, int64(r.Version), int64(r.Fence), time.Now().UnixMicro(), value)
+		result, err := tx.ExecContext(ctx, put, r.Kind, r.Owner, r.Name, int64(r.Version), int64(r.Fence), time.Now().UnixMicro(), value)
 		if err != nil {
 			return nil, err
 		}
@@ -230,7 +228,7 @@ func (s *Store) Load(ctx context.Context, kind, owner string) (rows []Row, err e
 	found, err := s.read.QueryContext(ctx, s.dialect.sql(`SELECT kind, owner, name, version, fence, value FROM state
 		WHERE owner = ? AND (kind = ? OR ? = '') ORDER BY kind, name`), owner, kind, kind)
 	if err != nil {
-		return nil, err
+		return nil, s.advise(err)
 	}
 	defer found.Close()
 	for found.Next() {

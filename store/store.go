@@ -103,7 +103,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if IsPostgres(o.DSN) {
 		s.dialect = postgres()
-		s.db, err = sql.Open(s.dialect.driver, o.DSN)
+		s.db, err = sql.Open(s.dialect.driver, pooled(o))
 		if err == nil {
 			s.db.SetMaxOpenConns(nodeConns)
 			s.read = s.db
@@ -121,6 +121,21 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// pooled is the DSN of what the store asks. Past a pooler that shares connections
+// between transactions, a prepared statement is on another one the next time;
+// so nothing is prepared there, if the DSN does not say otherwise.
+func pooled(o Options) string {
+	const mode = "default_query_exec_mode" // pgx's, see its ParseConfig
+	u, err := url.Parse(o.DSN)
+	if o.Direct == "" || err != nil || u.Query().Has(mode) {
+		return o.DSN
+	}
+	q := u.Query()
+	q.Set(mode, "exec")
+	u.RawQuery = q.Encode()
+	return u.String()
 }
 
 // openFile opens a SQLite file, readable by its owner only.
