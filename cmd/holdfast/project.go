@@ -18,6 +18,7 @@ func addProject(root *cobra.Command) {
 	f := root.PersistentFlags()
 	f.String("project", "", "`name` of the project in the home directory that sessions, tokens, cookies and counts are kept in over a restart (default default)")
 	f.String("store", "", "file of a project elsewhere, or postgres://… `DSN` of one that several nodes share")
+	f.String("key", "", "where the key of a new home directory goes: file (store.key, the default) or `keyring` of the system; holdfast project key move moves it")
 	f.String("listen-dsn", "", "postgres://… `DSN` of the same database past a pooler such as PgBouncer: what tells nodes of changes needs a connection of its own")
 }
 
@@ -70,7 +71,7 @@ func openProject(cmd *cobra.Command) (*store.Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the home directory cannot be made: %w; name another with --home", err)
 	}
-	key, err := store.Key(dir)
+	key, err := projectKey(cmd, dir)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ func projectCommand() *cobra.Command {
 a restart: sessions, tokens, cookies, counts of failed logins, and the history.`,
 		Example: "  holdfast project list\n  holdfast project export shop.holdfast --project shop",
 	}
-	cmd.AddCommand(projectListCommand(), projectInfoCommand(), projectExportCommand(), projectImportCommand(), projectDeleteCommand())
+	cmd.AddCommand(projectListCommand(), projectInfoCommand(), projectExportCommand(), projectImportCommand(), projectDeleteCommand(), projectKeyCommand())
 	return cmd
 }
 
