@@ -68,13 +68,9 @@ func live(use, short, example string, args cobra.PositionalArgs, takes string, d
 
 // onServe asks the serve that runs with the home directory.
 func onServe(cmd *cobra.Command, do func(c *client.Client) error) error {
-	dsn, dir, err := projectPlace(cmd)
+	dir, project, err := servedProject(cmd)
 	if err != nil {
 		return err
-	}
-	project := ""
-	if cmd.Flags().Changed("project") || cmd.Flags().Changed("store") {
-		project = announced(dsn)
 	}
 	c, err := client.Open(dir, project)
 	switch {
@@ -249,3 +245,13 @@ func sessionRefreshCommand() *cobra.Command {
 // whose is the identity that an argument names, or the one that speaks where
 // nobody is named.
 func whose(args []string) string { return append(args[:len(args):len(args)], "-")[0] }
+
+// servedProject is the home directory, and the project as a serve announces it;
+// "" where the flags name none.
+func servedProject(cmd *cobra.Command) (dir, project string, err error) {
+	dsn, dir, err := projectPlace(cmd)
+	if err == nil && (cmd.Flags().Changed("project") || cmd.Flags().Changed("store")) {
+		project = announced(dsn)
+	}
+	return dir, project, err
+}

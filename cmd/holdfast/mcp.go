@@ -51,11 +51,11 @@ serve answers MCP by HTTP too, at /mcp of the API's address, with its token.`,
 type mcpOptions struct {
 	server, tokenFile string
 	readOnly          bool
-	dir               string
+	dir, project      string // as client.Open wants them
 }
 
 func serveMCP(cmd *cobra.Command, o *mcpOptions) (err error) {
-	if o.dir, err = home(cmd); err != nil {
+	if o.dir, o.project, err = servedProject(cmd); err != nil {
 		return err
 	}
 	if at, err := url.Parse(o.server); o.server != "" && (err != nil || at.Host == "" || at.Scheme != "http" && at.Scheme != "https") {
@@ -108,7 +108,7 @@ func (keptOpen) Close() error { return nil }
 // open is a client of the API, as it is now: serve may have been started anew.
 func (o *mcpOptions) open() (*client.Client, error) {
 	if o.server == "" {
-		c, err := client.Open(o.dir)
+		c, err := client.Open(o.dir, o.project)
 		if errors.Is(err, client.ErrNotServing) {
 			return nil, &flow.Error{Reason: "not_serving", Detail: fmt.Sprintf("No holdfast serve runs with the home directory %s.", o.dir),
 				Next: "Start one: holdfast serve -c FILE, or name its directory with --home, or its address with --server."}
