@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-proxy/holdfast/flow"
+	"github.com/holdfast-proxy/holdfast/rule"
 )
 
 // aSession is a session of generation 7 for which a recovery is under way that
@@ -17,8 +18,8 @@ func aSession(t *testing.T) (*session, *recovery) {
 	}
 	t.Cleanup(func() { e.Close() })
 	n := e.everybody()[0]
-	s := &session{engine: e, identity: n, kin: new(kin), byPerson: true}
-	s.ahead.policy.Off = true
+	s := &session{engine: e, identity: n, byPerson: true, life: &life{kin: new(kin)}}
+	s.ahead.manner.Store(&manner{policy: rule.Proactive{Off: true}})
 	s.generation.Store(7)
 	s.loginFence = 7
 	s.state = Recovering
