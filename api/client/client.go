@@ -70,10 +70,12 @@ func New(url, token string) *Client {
 	}}
 }
 
-// Open makes a Client of a home directory, for the serve of a project by its DSN
-// without a password; "" is the only one that serves. Where nobody does, the
-// error is ErrNotServing.
-func Open(dir, project string) (*Client, error) {
+// Open makes a Client of a home directory, for the only one that serves there.
+// Where nobody does, the error is ErrNotServing.
+func Open(dir string) (*Client, error) { return OpenProject(dir, "") }
+
+// OpenProject is Open for the serve of a project, by its DSN without a password.
+func OpenProject(dir, project string) (*Client, error) {
 	all, err := Places(dir)
 	if err != nil {
 		return nil, err

@@ -164,7 +164,7 @@ func (n names) complete(cmd *cobra.Command, _ []string, _ string) ([]string, cob
 	case n.ofHome != nil && err == nil:
 		all = n.ofHome(dir)
 	case n.ofLive != nil && err == nil:
-		if c, err := client.Open(dir, ""); err == nil {
+		if c, err := client.Open(dir); err == nil {
 			defer c.Close()
 			all = n.ofLive(cmd, c)
 		}

@@ -72,7 +72,7 @@ func onServe(cmd *cobra.Command, do func(c *client.Client) error) error {
 	if err != nil {
 		return err
 	}
-	c, err := client.Open(dir, project)
+	c, err := client.OpenProject(dir, project)
 	switch {
 	case errors.Is(err, client.ErrNotServing) && project != "":
 		return fmt.Errorf("no holdfast serve runs with the home directory %s on the project %s; holdfast serve -c FILE starts one, with the same --project or --store", dir, project)

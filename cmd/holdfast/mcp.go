@@ -108,7 +108,7 @@ func (keptOpen) Close() error { return nil }
 // open is a client of the API, as it is now: serve may have been started anew.
 func (o *mcpOptions) open() (*client.Client, error) {
 	if o.server == "" {
-		c, err := client.Open(o.dir, o.project)
+		c, err := client.OpenProject(o.dir, o.project)
 		if errors.Is(err, client.ErrNotServing) {
 			return nil, &flow.Error{Reason: "not_serving", Detail: fmt.Sprintf("No holdfast serve runs with the home directory %s.", o.dir),
 				Next: "Start one: holdfast serve -c FILE, or name its directory with --home, or its address with --server."}

@@ -40,7 +40,7 @@ func TestMCPOverStdio(t *testing.T) {
 		cmd := exec.Command(program, "serve", "--home", home, "-c", rules, "--listen", "127.0.0.1:0", "--ui", "127.0.0.1:0", "--upstream-ca", pem)
 		launch(t, cmd)
 		for began := time.Now(); ; {
-			if c, err := client.Open(home, ""); err == nil {
+			if c, err := client.Open(home); err == nil {
 				c.Close()
 				break
 			}
