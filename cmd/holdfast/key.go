@@ -122,6 +122,9 @@ func projectKeyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
 		Short: "Say where the key of the home directory is, and move it",
+		Long: `Say where the key is that seals the projects of the home directory, and move it
+between the file store.key and the keyring of the system.`,
+		Example: "  holdfast project key show\n  holdfast project key move keyring",
 	}
 	cmd.AddCommand(&cobra.Command{
 		Use:     "show",
