@@ -116,7 +116,9 @@ func serve(cmd *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	twoAtOnce()
+	if _, kept := h.History(); kept {
+		twoAtOnce()
+	}
 	go giveBack(ctx)
 	ended := o.onHangup(ctx, cmd, h)
 	defer ended()
