@@ -111,7 +111,7 @@ func TestBadCalls(t *testing.T) {
 		{"cookies", map[string]any{"action": "export"}, control.ReasonHidden, "reveal"},
 		{"cookies", map[string]any{"action": "export", "reveal": true}, control.ReasonHidden, "--reveal-secrets"},
 		{"macros", map[string]any{"action": "get_macro", "name": "login", "reveal": true}, control.ReasonHidden, "--reveal-secrets"},
-		{"config", map[string]any{"reveal": true}, control.ReasonHidden, "--reveal-secrets"},
+		{"config", map[string]any{"action": "show", "reveal": true}, control.ReasonHidden, "--reveal-secrets"},
 	} {
 		a := m.ask(c.tool, c.arguments)
 		var p struct{ Error, Detail, Next string }
@@ -121,7 +121,7 @@ func TestBadCalls(t *testing.T) {
 	}
 	// What models write for what is absent, and a tool with one action.
 	m.done(nil, "rules", map[string]any{"action": "list", "cursor": nil, "limit": nil})
-	m.done(nil, "config", nil)
+	m.done(nil, "explain", map[string]any{"request": "GET http://shop.example/"})
 	m.done(nil, "check", map[string]any{"text": "rules: []"})
 }
 

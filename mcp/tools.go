@@ -47,7 +47,7 @@ var about = map[string]string{
 	"identities": "Identities: who the proxy can be logged in as.",
 	"explain":    "What the rules would do to a request, and make of an answer, without sending anything.",
 	"check":      "Say what is wrong with a configuration file, before it is used.",
-	"config":     "What configuration the proxy was started with.",
+	"config":     "The configuration that holds: see it, or have another one hold. Begin with macros and rules: they change one thing at a time.",
 	"status":     "What runs here, and what has happened so far.",
 	"learn":      "Make a working configuration of a login that was recorded.",
 	"doctor":     "Prove that sessions are kept, and say what to mend.",
