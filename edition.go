@@ -195,11 +195,8 @@ func (h *Holdfast) spoken(file *config.File) error {
 
 // fixed are the keys that say something else, and that hold as long as Holdfast
 // runs.
-func fixed(before, after *config.File) (keys []string) {
-	for _, k := range []struct {
-		name string
-		a, b any
-	}{
+func fixed(before, after *config.File) []string {
+	return unequal([]keyed{
 		{"listen", before.Listen, after.Listen},
 		{"proxy_password", before.ProxyPassword, after.ProxyPassword},
 		{"pass_through", before.PassThrough, after.PassThrough},
@@ -208,12 +205,23 @@ func fixed(before, after *config.File) (keys []string) {
 		{"history", before.History, after.History},
 		{"limits.connections", before.Limits.Connections, after.Limits.Connections},
 		{"limits.large_heads", before.Limits.LargeHeads, after.Limits.LargeHeads},
-	} {
-		if !reflect.DeepEqual(k.a, k.b) {
-			keys = append(keys, k.name)
+	})
+}
+
+// keyed is what two configurations say of a key.
+type keyed struct {
+	name          string
+	before, after any
+}
+
+// unequal names the keys of which they do not say the same.
+func unequal(all []keyed) (names []string) {
+	for _, k := range all {
+		if !reflect.DeepEqual(k.before, k.after) {
+			names = append(names, k.name)
 		}
 	}
-	return keys
+	return names
 }
 
 // sameWays reports whether connections of one configuration are of use to the
@@ -243,10 +251,7 @@ func difference(before, after *config.File) *Reloaded {
 	rules, macros, identities := collect(before)
 	rules2, macros2, identities2 := collect(after)
 	out.Rules, out.Macros, out.Identities = differ(rules, rules2), differ(macros, macros2), differ(identities, identities2)
-	for _, k := range []struct {
-		name string
-		a, b any
-	}{
+	out.Keys = unequal([]keyed{
 		{"variables", before.Variables, after.Variables},
 		{"auto_extract", before.AutoExtract, after.AutoExtract},
 		{"auto_inject", before.AutoInject, after.AutoInject},
@@ -256,11 +261,7 @@ func difference(before, after *config.File) *Reloaded {
 		{"limits", before.Limits, after.Limits},
 		{"browser", before.Browser, after.Browser},
 		{"throttle", before.Ways.Throttle, after.Ways.Throttle},
-	} {
-		if !reflect.DeepEqual(k.a, k.b) {
-			out.Keys = append(out.Keys, k.name)
-		}
-	}
+	})
 	if !sameWays(before, after) {
 		out.Keys = append(out.Keys, "ways out")
 	}
