@@ -20,6 +20,7 @@ import (
 // has them.
 type changes struct {
 	given   *config.File // what they lie over, as it was given
+	trusted *config.File // the newest that was no change: what it uses of this machine, changes may use
 	Entries []config.Entry
 	// Text took the place of a whole file, of which Of is the digest.
 	Text    *string `json:",omitempty"`
@@ -45,7 +46,7 @@ func digestOf(f *config.File) string {
 // Where that does not go, the file counts, and a person is told.
 func (h *Holdfast) takeChanges() error {
 	c := &h.changed
-	c.given = h.config.File
+	c.given, c.trusted = h.config.File, h.config.File
 	if h.config.Store == nil {
 		return nil
 	}
@@ -68,7 +69,7 @@ func (h *Holdfast) takeChanges() error {
 		c.Text, c.Entries = nil, nil
 	}
 	if c.Text != nil {
-		put, _, err := config.Parse(c.given.Name, []byte(*c.Text), config.Options{})
+		put, _, err := config.Parse(c.given.Name, []byte(*c.Text), config.Options{Only: h.only(c)})
 		if err == nil && len(fixed(c.given, put)) > 0 {
 			err = &RestartError{fixed(c.given, put)}
 		}
@@ -79,7 +80,7 @@ func (h *Holdfast) takeChanges() error {
 		}
 		c.given, h.config.File = put, put
 	}
-	with, dropped, err := c.given.With(c.Entries)
+	with, dropped, err := c.given.With(c.Entries, h.only(c))
 	if err != nil {
 		h.warn("what was changed by hand does not go with the file, and is left out; see holdfast rule list: " + err.Error())
 		return nil
@@ -88,6 +89,15 @@ func (h *Holdfast) takeChanges() error {
 	c.Entries = without(c.Entries, dropped)
 	h.config.File = with
 	return nil
+}
+
+// only is the file whose programs, files and variables of the environment changes
+// may use; nil: all.
+func (h *Holdfast) only(c *changes) *config.File {
+	if h.config.TrustChanges {
+		return nil
+	}
+	return c.trusted
 }
 
 func (h *Holdfast) warn(text string) {
@@ -116,17 +126,18 @@ func (h *Holdfast) Reload(file *config.File) (*Reloaded, error) {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	next := h.changed
-	next.given, next.Text, next.Of = file, nil, ""
+	next.given, next.trusted, next.Text, next.Of = file, file, nil, ""
 	return h.alter(next)
 }
 
 // Put has the text of a configuration take the place of the file and of all that
 // was changed by hand, as Reload does; the project keeps it, until the file
-// changes or is reloaded.
+// changes or is reloaded. It runs no program and reads no file and no variable of
+// the environment that the file does not, unless Config.TrustChanges says so.
 func (h *Holdfast) Put(text string) (*Reloaded, error) {
 	h.changing.Lock()
 	defer h.changing.Unlock()
-	file, _, err := config.Parse(h.config.File.Name, []byte(text), config.Options{})
+	file, _, err := config.Parse(h.config.File.Name, []byte(text), config.Options{Only: h.only(&h.changed)})
 	if err != nil {
 		return nil, err
 	}
@@ -149,8 +160,8 @@ type Edit struct {
 
 // Change creates, changes or deletes macros and rules, all of them or none, as
 // Reload does, and keeps them in the project. They lie over the file: where the
-// file says something else of them later, it counts. The error is a *flow.Error,
-// or what Reload returns.
+// file says something else of them later, it counts. Of this machine they use what
+// Put may. The error is a *flow.Error, or what Reload returns.
 func (h *Holdfast) Change(edits ...Edit) (*Reloaded, error) {
 	h.changing.Lock()
 	defer h.changing.Unlock()
@@ -196,7 +207,7 @@ func (h *Holdfast) edit(c *changes, e Edit) error {
 
 // alter has other changes hold, and keeps them. changing is held.
 func (h *Holdfast) alter(next changes) (*Reloaded, error) {
-	file, dropped, err := next.given.With(next.Entries)
+	file, dropped, err := next.given.With(next.Entries, h.only(&next))
 	if err != nil {
 		return nil, err
 	}

@@ -88,6 +88,9 @@ type Config struct {
 	// Reloaded hears of each configuration that holds from now on. It must be
 	// quick, and may not call the Holdfast. nil: nobody listens.
 	Reloaded func(*Reloaded)
+	// TrustChanges has Put and Change run programs and read files and the
+	// environment as File does. Else they may only do what File does.
+	TrustChanges bool
 	// Browser says which browser logins are made in, and how; its zero value
 	// works, and what it leaves out is what File says. Home and SPKI are ours.
 	Browser browser.Config

@@ -373,3 +373,67 @@ func TestChangesByHandOutlastARestart(t *testing.T) {
 		t.Errorf("after the file has changed the configuration says %q", got)
 	}
 }
+
+// What is changed by hand uses nothing of the machine that the file does not, after
+// a restart neither.
+func TestChangesByHandHaveNoHoldOfTheMachine(t *testing.T) {
+	d := newDoor(t)
+	w := &world{t: t, origin: &testenv.Server{URL: d.URL}, home: t.TempDir()}
+	w.project = storetest.Project{DSN: filepath.Join(w.home, "project.db")}.Open(t, store.Options{})
+	made := filepath.Join(w.home, "made")
+	program := "{exec: {command: [touch, " + made + "], token_name: X}}"
+	macro := func(step string) string {
+		return "{name: evil, steps: [" + step + ", {request: \"GET {{ORIGIN}}/a HTTP/1.1\"}]}"
+	}
+	plain := strings.ReplaceAll(fmt.Sprintf(doorRules, "0", "secret"), "{{ORIGIN}}", d.URL)
+	put := func(want, text string) {
+		t.Helper()
+		if _, err := w.h.Put(text); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("put with %v, want %q", err, want)
+		}
+	}
+	change := func(want, text string) {
+		t.Helper()
+		text = strings.ReplaceAll(text, "{{ORIGIN}}", d.URL)
+		if _, err := w.h.Change(holdfast.Edit{Kind: "macro", Text: text}); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("changed with %v, want %q", err, want)
+		}
+	}
+	t.Setenv("HOLDFAST_TEST_SECRET", "of-mine")
+	w.start(plain)
+	const only = "only a configuration file may "
+	change(only+"run the program touch", macro(program))
+	change(only+"read the environment variable HOLDFAST_TEST_SECRET", strings.Replace(macro("{request: \"GET {{ORIGIN}}/a HTTP/1.1\"}"), "name: evil,", "name: evil, inputs: {a: \"${env:HOLDFAST_TEST_SECRET}\"},", 1))
+	put(only+"read the file /etc/passwd", strings.Replace(plain, "variables: {", "variables: {E: \"${file:/etc/passwd}\", ", 1))
+	if len(w.h.File().Macros) != 1 {
+		t.Error("something was changed")
+	}
+	w.stop()
+	file := w.compile(plain)
+	trusted := func(on bool) {
+		t.Helper()
+		var err error
+		if w.h, err = holdfast.New(holdfast.Config{File: file, Home: w.home, Store: w.project, Listen: []holdfast.Listen{{Address: "127.0.0.1:0"}}, TrustChanges: on}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trusted(true)
+	change("", macro(program))
+	w.h.Close()
+	trusted(false)
+	if len(w.h.File().Macros) != 1 {
+		t.Error("a program that was kept is there without TrustChanges")
+	}
+	w.h.Close()
+	trusted(true)
+	if len(w.h.File().Macros) != 2 {
+		t.Error("what was kept is gone")
+	}
+	w.h.Close()
+	with := strings.Replace(plain, "macros:\n", "macros:\n  - "+strings.ReplaceAll(macro(program), "{{ORIGIN}}", d.URL)+"\n", 1)
+	file = w.compile(with)
+	trusted(false)
+	defer w.h.Close()
+	put("", strings.Replace(with, "name: evil", "name: other", 1)) // the very same program
+	put(only+"run the program touch", strings.Replace(with, made, made+"2", 1))
+}

@@ -112,6 +112,9 @@ func (t *tour) open(ctx context.Context, name, address string) error {
 		}
 		address = base.Scheme + "://" + base.Host + address
 	}
+	if u, err := url.Parse(address); err != nil || u.Scheme != "http" && u.Scheme != "https" {
+		return t.failed(name, "an address that is not of http or https") // a file of this machine, out of a variable
+	}
 	p := t.newest()
 	if p == nil {
 		return t.failed(name, "no page that is open")

@@ -71,7 +71,12 @@ func browserKeys() []field[fileDraft] {
 
 func programFields() []field[Program] {
 	return []field[Program]{
-		{"path", "", plainText("path", func(p *Program) *string { return &p.Path })},
+		{"path", "", func(d *decoder, n *yaml.Node, p *Program) {
+			plainText("path", func(p *Program) *string { return &p.Path })(d, n, p)
+			if p.Path != "" {
+				d.may(n, 0, useBrowser, p.Path)
+			}
+		}},
 		{"at_once", "", number("at_once", 1, 100, func(p *Program) *int { return &p.AtOnce })},
 	}
 }

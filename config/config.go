@@ -74,6 +74,7 @@ type File struct {
 	root    *yaml.Node
 	options Options
 	over    map[string]bool // entries that lie over it, by kind and name
+	uses    []machineUse    // of this machine
 }
 
 // Program is what logins in a browser are made with.
@@ -130,6 +131,10 @@ type Limits struct {
 type Options struct {
 	Env      func(name string) (value string, ok bool)
 	ReadFile func(path string) ([]byte, error) // may return more than MaxFileSize bytes; they are refused
+	// Only has the programs, files and variables of the environment be used which
+	// that file uses, for the same: others are mistakes, found before anything is
+	// opened. nil: all.
+	Only *File
 }
 
 func (o Options) env(name string) (string, bool) {
@@ -199,7 +204,7 @@ func compileTree(name string, t *text, root *yaml.Node, o Options) (*File, Warni
 	if len(d.problems) > 0 {
 		return nil, warnings, Errors(sorted(d.problems))
 	}
-	file.root, file.options = root, o
+	file.root, file.options, file.uses = root, o, d.uses
 	return file, warnings, nil
 }
 

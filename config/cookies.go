@@ -88,6 +88,9 @@ func (d *decoder) cookieFile(w word) []jar.Cookie {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(d.text.name), path)
 	}
+	if !d.may(w.n, 0, useCookies, path) {
+		return nil
+	}
 	src, err := d.read(w.n, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

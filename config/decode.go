@@ -18,6 +18,7 @@ type decoder struct {
 	text     *text
 	options  Options
 	sources  []string                           // the files that were read
+	uses     []machineUse                       // what of this machine is used
 	brought  map[*yaml.Node][][sha256.Size]byte // of what was read from files and the environment, by the scalar that names it
 	problems []Problem
 	warnings []Problem

@@ -102,7 +102,7 @@ func (d *decoder) authOf(a *authDraft, macroName string, index int, names *names
 	username := a.username
 	username.s = d.expand(username)
 	password := a.password
-	password.s = d.expand(password)
+	password.s = d.expandAs(password, inPassword, nil)
 	out := &rule.Auth{Scheme: a.typ.s, Username: d.template(username, macroName, index, names), Password: d.template(password, macroName, index, names)}
 	if a.domain.given() && out.Username != nil {
 		domain := a.domain

@@ -148,8 +148,9 @@ func (f *File) Over(kind, name string) string {
 }
 
 // With is the file with entries over it, compiled. dropped are those that do not
-// count, since the file says something else of them than when they were made.
-func (f *File) With(entries []Entry) (with *File, dropped []Entry, err error) {
+// count, since the file says something else of them than when they were made. only
+// is that of Options.
+func (f *File) With(entries []Entry, only *File) (with *File, dropped []Entry, err error) {
 	if len(entries) == 0 && len(f.over) == 0 {
 		return f, nil, nil
 	}
@@ -176,7 +177,9 @@ func (f *File) With(entries []Entry) (with *File, dropped []Entry, err error) {
 			dropped = append(dropped, e)
 		}
 	}
-	with, _, err = compileTree(f.Name, t, root, f.options)
+	options := f.options
+	options.Only = only
+	with, _, err = compileTree(f.Name, t, root, options)
 	if err != nil {
 		return nil, nil, err
 	}

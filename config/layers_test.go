@@ -47,7 +47,7 @@ func TestEntriesLieOverAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	entries := []config.Entry{entry(file, "rule", "extra", extra), entry(file, "rule", "shop", off.Text)}
-	with, dropped, err := file.With(entries)
+	with, dropped, err := file.With(entries, nil)
 	if err != nil || len(dropped) > 0 {
 		t.Fatal(err, dropped)
 	}
@@ -66,7 +66,7 @@ func TestEntriesLieOverAFile(t *testing.T) {
 	same(t, with, parse(t, string(text)))
 
 	other := parse(t, strings.Replace(layered, "value: [401]", "value: [403]", 1))
-	with, dropped, err = other.With(entries)
+	with, dropped, err = other.With(entries, nil)
 	if err != nil || len(dropped) != 1 || dropped[0].Name != "shop" || !with.Rules[0].Enabled || len(with.Rules) != 2 {
 		t.Errorf("where the file has changed: %v, %v", dropped, err)
 	}
@@ -74,12 +74,12 @@ func TestEntriesLieOverAFile(t *testing.T) {
 
 func TestMistakesInEntriesHaveTheirPlace(t *testing.T) {
 	file := parse(t, layered)
-	_, _, err := file.With([]config.Entry{entry(file, "rule", "extra", strings.Replace(extra, "target: host", "target: hots", 1))})
+	_, _, err := file.With([]config.Entry{entry(file, "rule", "extra", strings.Replace(extra, "target: host", "target: hots", 1))}, nil)
 	var mistakes config.Errors
 	if !errors.As(err, &mistakes) || len(mistakes) != 1 || mistakes[0].File != "rule extra" || mistakes[0].Line != 2 || mistakes[0].Column != 41 {
 		t.Errorf("the mistakes are %v", err)
 	}
-	_, _, err = file.With([]config.Entry{entry(file, "macro", "login", "")})
+	_, _, err = file.With([]config.Entry{entry(file, "macro", "login", "")}, nil)
 	if !errors.As(err, &mistakes) || !strings.Contains(err.Error(), `login`) {
 		t.Errorf("without the macro: %v", err)
 	}
@@ -111,7 +111,7 @@ func TestExportedIsTheSame(t *testing.T) {
 			continue // it is an example of a mistake
 		}
 		tried++
-		with, _, err := file.With([]config.Entry{entry(file, "rule", "extra", extra)})
+		with, _, err := file.With([]config.Entry{entry(file, "rule", "extra", extra)}, nil)
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			continue

@@ -57,7 +57,7 @@ func (d *decoder) waysIn(f *fileDraft, file *File) {
 	}
 	if f.password.given() {
 		before := len(d.problems)
-		file.ProxyPassword = d.expand(f.password)
+		file.ProxyPassword = d.expandAs(f.password, inPassword, nil)
 		if file.ProxyPassword == "" && len(d.problems) == before {
 			d.errorAt(f.password.n, "write a password, or take the key out", "proxy_password is empty: it would let everybody in")
 		}

@@ -98,6 +98,9 @@ func (d *decoder) does(step *macro.Step, macroName string, index int, s stepDraf
 	switch {
 	case s.exec != nil:
 		x := &macro.Exec{Timeout: s.exec.timeout, Token: s.exec.token.s}
+		if len(s.exec.command) > 0 && !d.may(s.exec.command[0].n, 0, useProgram, written(s.exec.command)) {
+			return
+		}
 		for _, w := range s.exec.command {
 			w.s = d.expand(w)
 			x.Command = append(x.Command, d.template(w, macroName, index, names))
@@ -116,6 +119,16 @@ func (d *decoder) does(step *macro.Step, macroName string, index int, s stepDraf
 	if token.given() && d.tokenName(token) {
 		names.extract(extracted{name: token.s, n: token.n, macro: macroName, step: index})
 	}
+}
+
+// written is a command as it is written: the program, and after a zero byte each
+// argument.
+func written(command []word) string {
+	var all []string
+	for _, w := range command {
+		all = append(all, w.s)
+	}
+	return strings.Join(all, "\x00")
 }
 
 // sends finds macros that send nothing at all.
@@ -137,7 +150,7 @@ func (d *decoder) totp(w word) *macro.TOTP {
 		return nil
 	}
 	before := len(d.problems)
-	secret := d.expand(w)
+	secret := d.expandAs(w, inTOTP, nil)
 	if len(d.problems) > before {
 		return nil
 	}

@@ -92,7 +92,7 @@ func certificateFields() []field[certificateDraft] {
 		{"password", "", func(d *decoder, n *yaml.Node, c *certificateDraft) {
 			if w, ok := d.word(n, "password"); ok {
 				c.password = w
-				c.password.s = d.expand(w)
+				c.password.s = d.expandAs(w, inPassword, nil)
 			}
 		}},
 	}
@@ -225,6 +225,9 @@ func (d *decoder) near(w word) ([]byte, bool) {
 	path := w.s
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(d.text.name), path)
+	}
+	if !d.may(w.n, 0, useCertificate, path) {
+		return nil, false
 	}
 	raw, err := d.read(w.n, path)
 	switch {

@@ -131,6 +131,9 @@ func (d *decoder) programFile(s *scriptDraft) *script.Program {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(d.text.name), path)
 	}
+	if !d.may(s.file.n, 0, useScript, path) {
+		return nil
+	}
 	src, err := d.read(s.file.n, path)
 	if err != nil {
 		d.errorAt(s.file.n, "write its path, relative to the configuration file", "the script %s cannot be read: %s", shorten(s.file.s), cause(err))

@@ -19,7 +19,8 @@ const anonymous = "anonymous"
 // NAME+TOOL, so a plus or a colon cannot be part of it.
 var identityName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}$`)
 
-// reference is `${env:NAME}` or `${file:PATH}`; any other dollar is a dollar.
+// reference is `${env:NAME}`, `${file:PATH}` or `${text:TEXT}`, which stands for
+// TEXT; any other dollar is a dollar.
 var reference = regexp.MustCompile(`\$\{([A-Za-z]+):([^}]*)\}`)
 
 // variables reads a mapping of names to values, and puts together what the
@@ -72,11 +73,11 @@ func (d *decoder) identities(n *yaml.Node) []identityDraft {
 
 // expand replaces the references in a value. What they bring is not looked at
 // again. A reference that cannot be followed is an error; its text stays.
-func (d *decoder) expand(w word) string { return d.expandAs(w, nil) }
+func (d *decoder) expand(w word) string { return d.expandAs(w, "", nil) }
 
 // expandAs is expand with what each reference brings rewritten by as, which
-// may be nil.
-func (d *decoder) expandAs(w word, as func(string) string) string {
+// may be nil. in says what the value is for, as machineUse does.
+func (d *decoder) expandAs(w word, in string, as func(string) string) string {
 	if as == nil {
 		as = func(s string) string { return s }
 	}
@@ -88,12 +89,14 @@ func (d *decoder) expandAs(w word, as func(string) string) string {
 		rest = m[1]
 		switch kind {
 		case "env":
-			b.WriteString(as(d.fromEnv(w.n, m[0], name)))
+			b.WriteString(as(d.fromEnv(w.n, m[0], name, in)))
 		case "file":
-			b.WriteString(as(d.fromFile(w.n, m[0], name)))
+			b.WriteString(as(d.fromFile(w.n, m[0], name, in)))
+		case "text":
+			b.WriteString(as(name))
 		default:
 			b.WriteString(w.s[m[0]:m[1]])
-			if s := suggest(kind, []string{"env", "file"}); s != "" {
+			if s := suggest(kind, []string{"env", "file", "text"}); s != "" {
 				d.errorIn(w.n, m[0], fmt.Sprintf("write ${%s:…}", s), "${%s:…} is not known", kind)
 			}
 		}
@@ -102,9 +105,12 @@ func (d *decoder) expandAs(w word, as func(string) string) string {
 	return b.String()
 }
 
-func (d *decoder) fromEnv(n *yaml.Node, offset int, name string) string {
+func (d *decoder) fromEnv(n *yaml.Node, offset int, name, in string) string {
 	if name == "" {
 		d.errorIn(n, offset, "write ${env:NAME}", "${env:} names no environment variable")
+		return ""
+	}
+	if !d.may(n, offset, useEnv+in, name) {
 		return ""
 	}
 	v, ok := d.options.env(name)
@@ -119,7 +125,7 @@ func (d *decoder) fromEnv(n *yaml.Node, offset int, name string) string {
 	return v
 }
 
-func (d *decoder) fromFile(n *yaml.Node, offset int, name string) string {
+func (d *decoder) fromFile(n *yaml.Node, offset int, name, in string) string {
 	if name == "" {
 		d.errorIn(n, offset, "write ${file:PATH}; it is relative to the configuration file", "${file:} names no file")
 		return ""
@@ -127,6 +133,9 @@ func (d *decoder) fromFile(n *yaml.Node, offset int, name string) string {
 	path := name
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(d.text.name), path)
+	}
+	if !d.may(n, offset, useFile+in, path) {
+		return ""
 	}
 	b, err := d.read(n, path)
 	switch {

@@ -199,7 +199,7 @@ func proxyFields() []field[ProxyFor] {
 			if !ok {
 				return
 			}
-			s := d.expandAs(w, inURL(w.s))
+			s := d.expandAs(w, inPassword, inURL(w.s))
 			if len(d.problems) > before {
 				return
 			}

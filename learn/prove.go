@@ -317,6 +317,8 @@ func (l *learner) startLearnt(ctx context.Context, result *Result) (*proxied, *c
 	file, _, err := config.Parse("learnt.yaml", result.Config, config.Options{Env: func(name string) (string, bool) {
 		v, ok := result.Env[name]
 		return v, ok
+	}, ReadFile: func(string) ([]byte, error) { // the application wrote parts of it
+		return nil, errors.New("what was learnt reads no files")
 	}})
 	if err != nil {
 		return nil, nil, fmt.Errorf("internal error: the configuration that was learnt does not load: %w", err)

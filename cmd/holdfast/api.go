@@ -24,6 +24,7 @@ type apiOptions struct {
 	hosts       []string
 	reveal      bool
 	metricsOpen bool
+	trusted     bool
 
 	dir     string
 	server  *api.Server
@@ -44,6 +45,7 @@ func (o *apiOptions) add(cmd *cobra.Command) {
 	f.StringVar(&o.tokenFile, "api-token-file", "", "`file` with the token of the API, in place of api-token in the home directory; needed to listen where others can reach it")
 	f.StringArrayVar(&o.hosts, "ui-host", nil, "`name` by which the API is asked besides its address, such as that of a reverse proxy; may be repeated")
 	f.BoolVar(&o.reveal, "reveal-secrets", false, "let callers of the API see passwords, tokens and cookies when they ask for them")
+	f.BoolVar(&o.trusted, "api-trusted", false, "let what comes by the API and MCP run programs and read files and the environment, as a configuration file may; else config put, rule create and the like may only use what the file of serve does")
 	f.BoolVar(&o.metricsOpen, "metrics-open", false, "answer /metrics without the token")
 }
 
@@ -54,7 +56,7 @@ func (o *apiOptions) open(cmd *cobra.Command, c *holdfast.Config) error {
 	if o.off() {
 		return nil
 	}
-	o.dir, o.store = c.Home, c.Store
+	o.dir, o.store, c.TrustChanges = c.Home, c.Store, o.trusted
 	if err := os.MkdirAll(o.dir, 0o700); err != nil {
 		return fmt.Errorf("the home directory cannot be made: %w; name another with --home", err)
 	}

@@ -180,7 +180,7 @@ func configCommands() []*cobra.Command {
 			return err
 		})
 	return []*cobra.Command{
-		changing("put FILE", "Have another configuration hold from now on; - is the standard input", "holdfast config put shop.yaml", "config.put", cobra.ExactArgs(1), fillText(0)),
+		changing("put FILE", "Have another configuration hold from now on; - is the standard input. It runs programs and reads files and the environment only as the file of serve does, or with serve --api-trusted", "holdfast config put shop.yaml", "config.put", cobra.ExactArgs(1), fillText(0)),
 		changing("reload", "Read the configuration file again, and have it hold from now on", "holdfast config reload", "config.reload", cobra.NoArgs,
 			func(*cobra.Command, map[string]any, []string) error { return nil }),
 		export,

@@ -427,3 +427,13 @@ func TestAShortValueInALargeScript(t *testing.T) {
 		t.Fatalf("%v; %d steps, want 1", err, len(d.Steps))
 	}
 }
+
+// What an application wrote reads no file and nothing of the environment, where it
+// stands in a configuration.
+func TestDerivedTextIsNoReference(t *testing.T) {
+	d := &derive.Draft{Name: "m", Variables: []derive.Variable{{Name: "A", Value: "${file:/etc/passwd}"}, {Name: "USER", Value: "${env:HOME}", Secret: true}, {Name: "PASS", Value: "${env:PATH}", Secret: true}}}
+	text, env, err := d.HiddenYAML()
+	if err != nil || strings.Contains(string(text), "${file:") || strings.Contains(string(text), "${env:HOME") || !strings.Contains(string(text), "${env:RECORDED_PASS}") || env["RECORDED_PASS"] != "${env:PATH}" {
+		t.Errorf("got %s %v %v", text, env, err)
+	}
+}

@@ -40,7 +40,7 @@ func HideSecrets(root *yaml.Node) (identity string, env map[string]string) {
 			continue
 		}
 		key := envName(identity + "_" + name)
-		env[key] = value.Value
+		env[key] = strings.ReplaceAll(value.Value, plainReference, "${")
 		*value = *text("${env:" + key + "}")
 	}
 	return identity, env
@@ -129,10 +129,14 @@ func (d *Draft) Identity() string {
 	return user
 }
 
+// plainReference has a value that an application wrote read no file and nothing of
+// the environment: it is "${" in a configuration.
+const plainReference = "${text:$}{"
+
 func variables(list []Variable) *yaml.Node {
 	m := mapping()
 	for _, v := range list {
-		set(m, v.Name, text(v.Value))
+		set(m, v.Name, text(strings.ReplaceAll(v.Value, "${", plainReference)))
 	}
 	return m
 }
