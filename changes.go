@@ -149,16 +149,19 @@ func (h *Holdfast) Put(text string) (*Reloaded, error) {
 	return h.alter(next)
 }
 
-// Edit is a change of one macro or rule.
+// Edit is a change of one macro or rule, or a new variable.
 type Edit struct {
-	Kind string // config.EntryMacro or config.EntryRule
+	Kind string // config.EntryMacro, config.EntryRule or config.EntryVariable
+	// Identity is whose variable it is, "" everybody's; Name is then its name, and
+	// Text its value.
+	Identity string
 	// Name is what there is; "": it is new.
 	Name string
 	// Text is what takes its place, in the form of a configuration; "" deletes it.
 	Text string
 }
 
-// Change creates, changes or deletes macros and rules, all of them or none, as
+// Change creates, changes or deletes macros and rules and creates variables, all of them or none, as
 // Reload does, and keeps them in the project. They lie over the file: where the
 // file says something else of them later, it counts. Of this machine they use what
 // Put may. The error is a *flow.Error, or what Reload returns.
@@ -177,6 +180,9 @@ func (h *Holdfast) Change(edits ...Edit) (*Reloaded, error) {
 
 // edit notes one edit.
 func (h *Holdfast) edit(c *changes, e Edit) error {
+	if e.Kind == config.EntryVariable {
+		return h.editVariable(c, e)
+	}
 	now := h.File()
 	name := e.Name
 	if e.Text != "" {
@@ -202,6 +208,30 @@ func (h *Holdfast) edit(c *changes, e Edit) error {
 	if e.Text != "" || over != "" {
 		c.Entries = append(c.Entries, config.Entry{Kind: e.Kind, Name: name, Text: e.Text, Over: over})
 	}
+	return nil
+}
+
+// editVariable notes a new variable. Values are taken as they are: what would have
+// a file read or the environment, as a configuration may, is refused.
+func (h *Holdfast) editVariable(c *changes, e Edit) error {
+	now := h.File()
+	_, there := now.Variables[e.Name]
+	if e.Identity != "" {
+		who, known := now.Identities[e.Identity]
+		if !known {
+			return &flow.Error{Status: 404, Reason: flow.ReasonIdentity, Detail: fmt.Sprintf("There is no identity %q.", e.Identity), Next: "Name one that the configuration has."}
+		}
+		_, own := who.Variables[e.Name]
+		there = there || own
+	}
+	switch {
+	case there:
+		return &flow.Error{Status: 409, Reason: "conflict", Detail: fmt.Sprintf("There is a variable %q already.", e.Name), Next: "Give this one another name."}
+	case strings.Contains(e.Text, "${"):
+		return &flow.Error{Status: 422, Reason: "parameter_invalid", Detail: fmt.Sprintf("The value of %s has ${ in it, which a configuration would read as a reference.", e.Name), Next: "Write the variable into the configuration file, taken from ${env:NAME}."}
+	}
+	c.Entries = slices.DeleteFunc(c.Entries, func(o config.Entry) bool { return o.Kind == e.Kind && o.Name == e.Name && o.Identity == e.Identity })
+	c.Entries = append(c.Entries, config.Entry{Kind: e.Kind, Name: e.Name, Text: e.Text, Identity: e.Identity})
 	return nil
 }
 

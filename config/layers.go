@@ -14,17 +14,21 @@ import (
 const (
 	EntryMacro = "macro"
 	EntryRule  = "rule"
+	// EntryVariable is a variable that a macro brought which was made by hand.
+	EntryVariable = "variable"
 )
 
 // MaxEntries bounds the entries that lie over one file.
 const MaxEntries = 1000
 
-// Entry is a macro or a rule that lies over a file: it was made, changed or
-// deleted by hand.
+// Entry is a macro, a rule or a variable that lies over a file: it was made,
+// changed or deleted by hand.
 type Entry struct {
-	Kind string `json:"kind"` // EntryMacro or EntryRule
+	Kind string `json:"kind"` // EntryMacro, EntryRule or EntryVariable
 	Name string `json:"name"`
-	Text string `json:"text"` // in the file's own form; "" deletes it
+	Text string `json:"text"` // in the file's own form, "" deletes it; of a variable its value
+	// Identity is whose variable it is; "": everybody's.
+	Identity string `json:"identity,omitempty"`
 	// Over is the digest of what the file said of it, "": nothing. Where the file
 	// says something else since, the file counts.
 	Over string `json:"over"`
@@ -189,6 +193,9 @@ func (f *File) With(entries []Entry, only *File) (with *File, dropped []Entry, e
 
 // lay puts an entry into the tree of a file; not where the file has changed.
 func lay(t *text, root *yaml.Node, e *Entry) (use bool, err error) {
+	if e.Kind == EntryVariable {
+		return layVariable(t, root, e), nil
+	}
 	at, i, list := entryOf(root, e.section(), e.Name)
 	had := ""
 	if i >= 0 {
@@ -225,6 +232,54 @@ func lay(t *text, root *yaml.Node, e *Entry) (use bool, err error) {
 		list.Content = append(list.Content, n)
 	}
 	return true, nil
+}
+
+// layVariable puts a variable into the tree of a file; not where the file has one
+// of that name, or no such identity.
+func layVariable(t *text, root *yaml.Node, e *Entry) (use bool) {
+	at := root
+	if e.Identity != "" {
+		if at = within(within(root, "identities", false), e.Identity, false); at == nil {
+			return false
+		}
+	}
+	if at = within(at, "variables", true); at == nil || within(at, e.Name, false) != nil {
+		return false
+	}
+	key := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: e.Name, Line: 1, Column: 1}
+	value := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: e.Text, Line: 1, Column: 1}
+	t.add(newText(e.Kind+" "+e.Name, nil), &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{key, value}})
+	at.Content = append(at.Content, key, value)
+	return true
+}
+
+// within is the value of a key of a mapping, nil where it has none. With add it is
+// made there: an empty mapping.
+func within(m *yaml.Node, key string, add bool) *yaml.Node {
+	if m == nil {
+		return nil
+	}
+	if m = resolve(m); isNull(m) && add {
+		*m = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: m.Line, Column: m.Column}
+	}
+	if m.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		if m.Content[i].Value == key {
+			value := resolve(m.Content[i+1])
+			if isNull(value) && add {
+				*value = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: value.Line, Column: value.Column}
+			}
+			return value
+		}
+	}
+	if !add {
+		return nil
+	}
+	value := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: m.Line, Column: m.Column}
+	m.Content = append(m.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: key, Line: m.Line, Column: m.Column}, value)
+	return value
 }
 
 // entryOf finds an entry by its name: its section's value, nil where there is

@@ -87,26 +87,30 @@ func changeOperations() []Operation {
 				return &ConfigText{1, string(text)}, nil
 			}),
 	}
-	return append(append(all, entryOperations(config.EntryMacro, "macros", "_macro")...), entryOperations(config.EntryRule, "rules", "")...)
+	kept := " It lies over the file, and the project keeps it."
+	all = append(all,
+		of(Operation{Name: "macro.create", Doc: "Add a macro to the configuration that holds: as it is written, or made of flows, with their credentials as variables of the identity." + kept, Danger: Change, Foreign: true,
+			Method: "POST", Path: "/macros", Tool: "macros.create_macro session.create_macro", Command: "macro create"}, createMacro),
+		of(Operation{Name: "rule.create", Doc: "Add a rule to the configuration that holds." + kept, Danger: Change,
+			Method: "POST", Path: "/rules", Tool: "rules.create macros.create_rule", Command: "rule create"},
+			func(_ context.Context, d *Desk, p *entryParams) (*Reloaded, error) {
+				return changed(d.proxy.Change(holdfast.Edit{Kind: config.EntryRule, Text: p.Text}))
+			}))
+	all = append(all, entryOperations(config.EntryMacro, "macros.update_macro", "macros.delete_macro session.delete_macro")...)
+	return append(all, entryOperations(config.EntryRule, "rules.update macros.update_rule", "rules.delete macros.delete_rule")...)
 }
 
-// entryOperations are those that change macros, or rules.
-func entryOperations(kind, tool, suffix string) []Operation {
-	path := "/" + kind + "s"
-	kept := " It lies over the file, and the project keeps it."
+// entryOperations are those that change macros that there are, or rules.
+func entryOperations(kind, update, remove string) []Operation {
+	path := "/" + kind + "s/{name}"
 	return []Operation{
-		of(Operation{Name: kind + ".create", Doc: "Add a " + kind + " to the configuration that holds." + kept, Danger: Change,
-			Method: "POST", Path: path, Tool: tool + ".create" + suffix, Command: kind + " create"},
-			func(_ context.Context, d *Desk, p *entryParams) (*Reloaded, error) {
-				return changed(d.proxy.Change(holdfast.Edit{Kind: kind, Text: p.Text}))
-			}),
-		of(Operation{Name: kind + ".update", Doc: "Put a " + kind + " in the place of the one with that name." + kept, Danger: Change,
-			Method: "PUT", Path: path + "/{name}", Tool: tool + ".update" + suffix, Command: kind + " update"},
+		of(Operation{Name: kind + ".update", Doc: "Put a " + kind + " in the place of the one with that name. It lies over the file, and the project keeps it.", Danger: Change,
+			Method: "PUT", Path: path, Tool: update, Command: kind + " update"},
 			func(_ context.Context, d *Desk, p *namedEntryParams) (*Reloaded, error) {
 				return changed(d.proxy.Change(holdfast.Edit{Kind: kind, Name: d.entry(kind, p.Name), Text: p.Text}))
 			}),
 		of(Operation{Name: kind + ".delete", Doc: "Take a " + kind + " out of the configuration that holds. The file stays as it is; the project keeps that it is gone.", Danger: Destructive,
-			Method: "DELETE", Path: path + "/{name}", Tool: tool + ".delete" + suffix, Command: kind + " delete"},
+			Method: "DELETE", Path: path, Tool: remove, Command: kind + " delete"},
 			func(_ context.Context, d *Desk, p *named) (*Reloaded, error) {
 				return changed(d.proxy.Change(holdfast.Edit{Kind: kind, Name: d.entry(kind, p.Name)}))
 			}),

@@ -31,8 +31,10 @@ type deriveParams struct {
 	Name   string            `json:"name,omitempty" maxLength:"100" doc:"Of the macro; login when absent."`
 	Values map[string]string `json:"values,omitempty" doc:"Credentials that were typed, by the names of their variables, such as USER and PASS: wherever one stands it becomes {{NAME}}."`
 	All    bool              `json:"all,omitempty" doc:"Keep every request that is no static file, preflight or analytics."`
-	Prove  bool              `json:"prove,omitempty" doc:"Run the macro twice against the application, each time with an empty jar, derive what differs, and drop the steps that it runs without."`
-	Reveal bool              `json:"reveal,omitempty" doc:"Write credentials into the text, where Holdfast was started with --reveal-secrets."`
+	Save   bool              `json:"save,omitempty" doc:"Have the macro be part of the configuration that holds, with its values as variables of the identity. Nothing that is there is changed. With prove only where it was proved."`
+	OfIdentity
+	Prove  bool `json:"prove,omitempty" doc:"Run the macro twice against the application, each time with an empty jar, derive what differs, and drop the steps that it runs without."`
+	Reveal bool `json:"reveal,omitempty" doc:"Write credentials into the text, where Holdfast was started with --reveal-secrets."`
 }
 
 // Derived is a macro that was made of flows.
@@ -43,6 +45,7 @@ type Derived struct {
 	Text     string     `json:"text" doc:"A configuration with the macro, its variables, and the identity. Credentials stand there as ${env:NAME}, unless they are revealed."`
 	Env      []string   `json:"env" nullable:"false" doc:"Names of the variables of the environment that the text reads: what the recording had there."`
 	Flows    []int64    `json:"flows" nullable:"false" doc:"Entry N of the report is the N-th of these."`
+	Saved    string     `json:"saved,omitempty" doc:"What changed of the configuration that holds."`
 	Report   Derivation `json:"report"`
 }
 
@@ -216,6 +219,12 @@ func chosen(ctx context.Context, s *store.Store, p *FlowsChoice, recording func(
 // credentials nor other secrets of the recording stand in the text. The error is
 // ReasonDerived, or that of ctx.
 func Derive(ctx context.Context, r *Recorded, o derive.Options, env *derive.Env, reveal bool) (*Derived, error) {
+	return drafted(ctx, r, o, env, reveal, nil)
+}
+
+// drafted is Derive; save, which may be nil, hears of the draft that is there, and
+// may change its names.
+func drafted(ctx context.Context, r *Recorded, o derive.Options, env *derive.Env, reveal bool, save func(*derive.Draft) (string, error)) (*Derived, error) {
 	o.Hide = !reveal
 	var draft *derive.Draft
 	var proof *derive.Proof
@@ -231,7 +240,13 @@ func Derive(ctx context.Context, r *Recorded, o derive.Options, env *derive.Env,
 	if err != nil {
 		return nil, err
 	}
-	out := &Derived{Version: 1, Macro: draft.Name, Identity: draft.Identity(), Env: []string{}, Flows: r.IDs, Report: ShowDerivation(draft, proof, r.Lost)}
+	saved := ""
+	if save != nil && (proof == nil || proof.Proved) {
+		if saved, err = save(draft); err != nil {
+			return nil, err
+		}
+	}
+	out := &Derived{Version: 1, Saved: saved, Macro: draft.Name, Identity: draft.Identity(), Env: []string{}, Flows: r.IDs, Report: ShowDerivation(draft, proof, r.Lost)}
 	text, secrets := []byte(nil), map[string]string(nil)
 	if reveal {
 		text, err = draft.YAML()
@@ -276,6 +291,10 @@ func deriveMacro(ctx context.Context, d *Desk, p *deriveParams) (*Run, error) {
 	if err := bounded(p.Values); err != nil {
 		return nil, err
 	}
+	save, err := d.saving(p.Save, p.Name, p.Identity)
+	if err != nil {
+		return nil, err
+	}
 	r, err := d.recorded(ctx, &p.FlowsChoice)
 	if err != nil {
 		return nil, err
@@ -288,7 +307,7 @@ func deriveMacro(ctx context.Context, d *Desk, p *deriveParams) (*Run, error) {
 		}
 		var err error
 		run.secret = p.Reveal
-		if run.Derived, err = Derive(ctx, r, o, env, p.Reveal); err != nil {
+		if run.Derived, err = drafted(ctx, r, o, env, p.Reveal, save); err != nil {
 			return err
 		}
 		if proved := run.Derived.Report.Proved; proved != nil && !*proved {

@@ -60,7 +60,8 @@ func numbers(args []string) ([]int64, error) {
 func macroDeriveCommand() *cobra.Command {
 	o := &deriveOptions{}
 	var choice control.FlowsChoice
-	var reveal bool
+	var reveal, save bool
+	var identity string
 	cmd := &cobra.Command{
 		Use:   "derive [ID…]",
 		Short: "Make a macro of flows of the history, or of a recording",
@@ -74,6 +75,10 @@ what else looks like a secret and comes from no answer, stand in the configurati
 ${env:NAME}; what to set is told. With --reveal they stand there, where serve was
 started with --reveal-secrets. The report goes to standard error and shows no value.
 
+With --save the running serve has the macro at once, with its values as variables of
+the identity; the project keeps both. A macro or a value of another kind that is there
+under the name is left as it is, and told.
+
 Exit code 0: done; 1: the macro was not proved (it is written all the same).`,
 		Example: "  holdfast macro derive --recording login -o shop.yaml --prove\n  holdfast macro derive 4711 4712 4715 --name login\n  holdfast macro derive --query 'req.host.eq:\"shop.example\"' --json -o shop.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -86,6 +91,9 @@ Exit code 0: done; 1: the macro was not proved (it is written all the same).`,
 			if named != 1 {
 				return usageError{errors.New("macro derive needs either IDs, --recording or --query")}
 			}
+			if identity != "" && !save {
+				return usageError{errors.New("--identity says whose variables --save makes, and needs it")}
+			}
 			if o.asJSON && o.out == "" {
 				return usageError{errors.New("--json needs -o FILE: the configuration would stand in the report")}
 			}
@@ -96,8 +104,14 @@ Exit code 0: done; 1: the macro was not proved (it is written all the same).`,
 			if err := o.free(); err != nil {
 				return err
 			}
-			return servingOr(cmd, func(c *client.Client) error { return o.deriveAsked(cmd, c, &choice, reveal) },
-				func(s *store.Store) error { return o.deriveDirect(cmd, s, &choice, reveal) })
+			return servingOr(cmd, func(c *client.Client) error {
+				return o.deriveAsked(cmd, c, &choice, map[string]bool{"reveal": reveal, "save": save}, identity)
+			}, func(s *store.Store) error {
+				if save {
+					return usageError{errors.New("--save needs a running serve, whose configuration the macro becomes part of: start holdfast serve, and leave out --project and --store")}
+				}
+				return o.deriveDirect(cmd, s, &choice, reveal)
+			})
 		},
 	}
 	o.addOut(cmd)
@@ -110,12 +124,14 @@ Exit code 0: done; 1: the macro was not proved (it is written all the same).`,
 	f.BoolVar(&o.all, "all", false, "keep every request that is no static file, preflight or analytics")
 	f.BoolVar(&o.prove, "prove", false, "run the macro twice against the application, each time with an empty jar, derive what differs, and drop the steps that it runs without; exit code 1 where it does not run")
 	f.BoolVar(&o.asJSON, "json", false, "print what was derived as JSON, as the API has it")
+	f.BoolVar(&save, "save", false, "have the macro be part of what the running serve lives by, with its values as variables of the identity; nothing that is there is changed")
+	f.StringVar(&identity, "identity", "", "with --save, the `NAME` of the identity (default the one that speaks where nobody is named)")
 	f.BoolVar(&reveal, "reveal", false, "write credentials into the configuration")
 	return cmd
 }
 
 // deriveAsked has serve derive.
-func (o *deriveOptions) deriveAsked(cmd *cobra.Command, c *client.Client, choice *control.FlowsChoice, reveal bool) error {
+func (o *deriveOptions) deriveAsked(cmd *cobra.Command, c *client.Client, choice *control.FlowsChoice, switches map[string]bool, identity string) error {
 	values, err := assignments("--value", o.values)
 	if err != nil {
 		return err
@@ -126,12 +142,13 @@ func (o *deriveOptions) deriveAsked(cmd *cobra.Command, c *client.Client, choice
 			p[name] = given
 		}
 	}
-	for name, text := range map[string]string{"recording": choice.Recording, "query": choice.Query} {
+	for name, text := range map[string]string{"recording": choice.Recording, "query": choice.Query, "identity": identity} {
 		if text != "" {
 			p[name] = text
 		}
 	}
-	for name, on := range map[string]bool{"all": o.all, "prove": o.prove, "reveal": reveal} {
+	switches["all"], switches["prove"] = o.all, o.prove
+	for name, on := range switches {
 		if on {
 			p[name] = true
 		}
@@ -204,6 +221,10 @@ func (o *deriveOptions) printDerived(cmd *cobra.Command, d *control.Derived) err
 		}
 	} else {
 		printDerivation(w, &d.Report)
+	}
+	if d.Saved != "" {
+		fmt.Fprintf(w, "saved       %s\n", plain(d.Saved))
+		return nil // serve has the values
 	}
 	printEnv(w, d.Env)
 	return nil

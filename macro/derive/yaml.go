@@ -2,6 +2,7 @@ package derive
 
 import (
 	"bytes"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -22,6 +23,28 @@ func (d *Draft) HiddenYAML() (text []byte, env map[string]string, err error) {
 	_, env = HideSecrets(root)
 	text, err = encode(root)
 	return text, env, err
+}
+
+// MacroYAML is the macro alone, as it stands in the list of a configuration.
+func (d *Draft) MacroYAML() ([]byte, error) { return encode(member(d.Node(), "macros").Content[0]) }
+
+// Rename gives a variable another name, wherever it stands.
+func (d *Draft) Rename(from, to string) {
+	used := regexp.MustCompile(`(\{\{(?:[a-z0-9_]+:)*)` + regexp.QuoteMeta(from) + `\}\}`)
+	for i := range d.Variables {
+		if d.Variables[i].Name == from {
+			d.Variables[i].Name = to
+		}
+	}
+	for i := range d.Steps {
+		s := &d.Steps[i]
+		s.Request = used.ReplaceAllString(s.Request, "${1}"+to+"}}")
+		for j := range s.Uses {
+			if s.Uses[j].Token == from {
+				s.Uses[j].Token = to
+			}
+		}
+	}
 }
 
 // HideSecrets moves the secrets of the identity of what Node returned into the
