@@ -208,7 +208,24 @@ func (h *Holdfast) edit(c *changes, e Edit) error {
 	if e.Text != "" || over != "" {
 		c.Entries = append(c.Entries, config.Entry{Kind: e.Kind, Name: name, Text: e.Text, Over: over})
 	}
+	if e.Text == "" {
+		c.dropUnused()
+	}
 	return nil
+}
+
+// dropUnused forgets the variables of macros that are gone: another login with
+// other credentials may have their names. The file gets along without them.
+func (c *changes) dropUnused() {
+	var texts strings.Builder
+	for _, e := range c.Entries {
+		if e.Kind != config.EntryVariable {
+			texts.WriteString(e.Text)
+		}
+	}
+	c.Entries = slices.DeleteFunc(c.Entries, func(e config.Entry) bool {
+		return e.Kind == config.EntryVariable && !strings.Contains(texts.String(), e.Name)
+	})
 }
 
 // editVariable notes a new variable. Values are taken as they are: what would have

@@ -374,6 +374,57 @@ func TestChangesByHandOutlastARestart(t *testing.T) {
 	}
 }
 
+// A variable that a macro brings lies over the file with it, until the macro is gone
+// or the file has one of that name. What is there is not changed.
+func TestVariablesOfMacrosOutlastARestart(t *testing.T) {
+	d := newDoor(t)
+	w := &world{t: t, origin: &testenv.Server{URL: d.URL}, home: t.TempDir()}
+	w.project = storetest.Project{DSN: filepath.Join(w.home, "project.db")}.Open(t, store.Options{})
+	plain := fmt.Sprintf(doorRules, "0", "secret")
+	w.start(plain)
+	change := func(want string, edits ...holdfast.Edit) {
+		t.Helper()
+		switch _, err := w.h.Change(edits...); {
+		case want == "" && err != nil, want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("changed with %v, want %q", err, want)
+		}
+	}
+	variables := func() string {
+		f := w.h.File()
+		return fmt.Sprintf("%s %s %s", f.Variables["SAYS"], f.Variables["BRINGS"], f.Identities["alice"].Variables["WORD"])
+	}
+	macro := holdfast.Edit{Kind: "macro", Text: "{name: brought, steps: [{request: \"GET {{BRINGS}}/{{url:WORD}} HTTP/1.1\"}]}"}
+	brings := holdfast.Edit{Kind: "variable", Name: "BRINGS", Text: d.URL}
+	word := holdfast.Edit{Kind: "variable", Name: "WORD", Identity: "alice", Text: "a: word # of \"alice\""}
+	change("nothing defines {{BRINGS}}", macro)
+	change("There is a variable \"SAYS\" already", macro, brings, word, holdfast.Edit{Kind: "variable", Name: "SAYS", Text: "1"})
+	change("There is no identity \"bob\"", holdfast.Edit{Kind: "variable", Name: "WORD", Identity: "bob", Text: "1"})
+	change("would read as a reference", brings, macro, holdfast.Edit{Kind: "variable", Name: "WORD", Identity: "alice", Text: "${file:/etc/passwd}"})
+	change("", brings, word, macro)
+	change("already", word)
+	want := "0 " + d.URL + " " + word.Text
+	if got := variables(); got != want {
+		t.Errorf("the variables are %s", got)
+	}
+	w.stop()
+	w.start(plain)
+	if got := variables(); got != want || len(w.h.File().Macros) != 2 {
+		t.Errorf("after a restart the variables are %s, want %s", got, want)
+	}
+	if text, err := w.h.File().Text(); err != nil || !strings.Contains(string(text), "BRINGS") {
+		t.Errorf("the exported text lacks them: %s, %v", text, err)
+	}
+	w.stop()
+	w.start(strings.Replace(plain, "variables: {", "variables: {BRINGS: \"http://file.example\", ", 1))
+	if got := variables(); got != "0 http://file.example "+word.Text {
+		t.Errorf("where the file has one the variables are %s", got)
+	}
+	change("", holdfast.Edit{Kind: "macro", Name: "brought"})
+	if got := variables(); got != "0 http://file.example " {
+		t.Errorf("without the macro the variables are %s", got)
+	}
+}
+
 // What is changed by hand uses nothing of the machine that the file does not, after
 // a restart neither.
 func TestChangesByHandHaveNoHoldOfTheMachine(t *testing.T) {
