@@ -144,13 +144,11 @@ type upload struct {
 
 func (c *conn) startUpload(out *outgoing) *upload {
 	u := &upload{c: c, pending: out.pending, body: out.body, done: make(chan struct{})}
-	c.pool.wg.Add(1)
-	go u.run()
+	c.pool.run(u.run)
 	return u
 }
 
 func (u *upload) run() {
-	defer u.c.pool.wg.Done()
 	defer close(u.done)
 	c := u.c
 	u.ok = u.copy() && (u.body == nil || !u.body.Framing().Ambiguous)

@@ -251,9 +251,7 @@ func (p *Pool) dialLink(ctx context.Context, k key) error {
 			close(l.greeted)
 		}})
 	l.Start(k.origin.TLS) // without TLS nobody has agreed on HTTP/2 yet
-	p.wg.Add(1)
-	go func() {
-		defer p.wg.Done()
+	p.run(func() {
 		err := l.Run()
 		l.cause = c.why(err)
 		defer close(l.over)
@@ -261,7 +259,7 @@ func (p *Pool) dialLink(ctx context.Context, k key) error {
 		c.close()
 		l.Abort(c.why(err))
 		p.links.wake()
-	}()
+	})
 	if !k.origin.TLS {
 		// Prior knowledge (RFC 9113 §3.3) is only the client's: an origin that
 		// does not greet in HTTP/2 gets HTTP/1, and no request was lost.
@@ -343,9 +341,9 @@ func (p *Pool) lookLinks(now uint32) {
 		}
 		if p.exceeded(pingAfter, now-l.pinged) {
 			l.pinged = now
-			p.wg.Add(1)
+			p.running++ // Pool.mu is held
 			go func() { // a write may wait, which the watcher must not
-				defer p.wg.Done()
+				defer p.ran()
 				if !l.Alive(pingAnswers) {
 					l.c.doom(errDead)
 				}

@@ -202,12 +202,10 @@ func (x *exchange2) begin(p *Pool, out *outgoing2) error {
 	}
 	x.s.Flush()
 	x.up = &upload2{s: x.s, pending: out.pending, body: out, done: make(chan struct{})}
-	p.wg.Add(1)
-	go func() {
-		defer p.wg.Done()
+	p.run(func() {
 		defer close(x.up.done)
 		x.up.run()
-	}()
+	})
 	return nil
 }
 

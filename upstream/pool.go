@@ -134,13 +134,16 @@ type Pool struct {
 	closed  bool
 	retired bool          // nothing is kept that is not in use
 	stop    chan struct{} // ends the watcher; nil while there is no connection
+	// running are the goroutines that are under way: the watcher, those of
+	// connections, and those that copy bodies. A sync.WaitGroup will not do: a flow
+	// may begin one while Close waits. ended tells of the last.
+	running int
+	ended   *sync.Cond
 
 	links  links // HTTP/2
 	logins logins
 
 	buffers sync.Pool // of *[]byte with room for atOnce, for putting requests together
-
-	wg sync.WaitGroup // the watcher and the goroutines that copy bodies
 }
 
 // A shelf is where the connections of one key rest. It is there as long as one
@@ -154,6 +157,7 @@ type shelf struct {
 // New makes a pool. It starts nothing until the first connection.
 func New(cfg Config) *Pool {
 	p := &Pool{cfg: cfg, limits: cfg.Limits.resolved(), shelves: map[key]*shelf{}, open: map[*conn]struct{}{}}
+	p.ended = sync.NewCond(&p.mu)
 	p.large = make(wire.Slots, p.limits.LargeHeads)
 	p.links.init()
 	p.tick = p.limits.tick()
@@ -185,7 +189,31 @@ func (p *Pool) Close() {
 	p.lru = rest{}
 	p.mu.Unlock()
 	p.links.wake()
-	p.wg.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.running > 0 {
+		p.ended.Wait()
+	}
+}
+
+// run runs f in a goroutine that Close waits for. p.mu is not held.
+func (p *Pool) run(f func()) {
+	p.mu.Lock()
+	p.running++
+	p.mu.Unlock()
+	go func() {
+		defer p.ran()
+		f()
+	}()
+}
+
+// ran is the end of one of running.
+func (p *Pool) ran() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running--; p.running == 0 {
+		p.ended.Broadcast()
+	}
 }
 
 // Retire closes the connections that are not in use, and has the others be closed
@@ -277,7 +305,7 @@ func (p *Pool) add(c *conn) error {
 	p.shelve(c)
 	if p.stop == nil {
 		p.stop = make(chan struct{})
-		p.wg.Add(1)
+		p.running++
 		go p.watch(p.stop)
 	}
 	return nil
@@ -318,7 +346,7 @@ func (p *Pool) unshelve(c *conn) {
 
 // watch ends waits and closes idle connections.
 func (p *Pool) watch(stop chan struct{}) {
-	defer p.wg.Done()
+	defer p.ran()
 	ticker := time.NewTicker(p.tick)
 	defer ticker.Stop()
 	for {
