@@ -22,6 +22,8 @@ type changes struct {
 	given   *config.File // what they lie over, as it was given
 	trusted *config.File // the newest that was no change: what it uses of this machine, changes may use
 	Entries []config.Entry
+	// Variables are those that were given a value, or taken away.
+	Variables []variable `json:",omitempty"`
 	// Text took the place of a whole file, of which Of is the digest.
 	Text    *string `json:",omitempty"`
 	Of      string  `json:",omitempty"`
@@ -47,6 +49,7 @@ func digestOf(f *config.File) string {
 func (h *Holdfast) takeChanges() error {
 	c := &h.changed
 	c.given, c.trusted = h.config.File, h.config.File
+	defer func() { c.Variables = h.still(c.Variables, h.config.File) }()
 	if h.config.Store == nil {
 		return nil
 	}
@@ -259,14 +262,15 @@ func (h *Holdfast) alter(next changes) (*Reloaded, error) {
 		return nil, err
 	}
 	next.Entries = without(next.Entries, dropped)
+	next.Variables = h.still(next.Variables, file)
 	before := h.changed
-	out, err := h.change(file)
+	out, err := h.change(file, next.Variables)
 	if err != nil {
 		return nil, err
 	}
 	h.changed = next
 	h.sayDropped(dropped)
-	if next.Text == before.Text && slices.Equal(next.Entries, before.Entries) {
+	if next.Text == before.Text && slices.Equal(next.Entries, before.Entries) && len(next.Variables) == len(before.Variables) {
 		return out, nil
 	}
 	if err := h.keepChanges(); err != nil {
@@ -281,7 +285,7 @@ func (h *Holdfast) keepChanges() error {
 		return nil
 	}
 	var value []byte
-	if c.Text != nil || len(c.Entries) > 0 {
+	if c.Text != nil || len(c.Entries)+len(c.Variables) > 0 {
 		var err error
 		if value, err = json.Marshal(c); err != nil {
 			return err

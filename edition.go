@@ -32,7 +32,7 @@ type edition struct {
 // firstEdition makes what New was given hold.
 func (h *Holdfast) firstEdition() error {
 	e := &edition{number: 1, file: h.config.File, pool: h.newPool(h.config.File), throttle: throttle(h.config.File.Ways.Throttle)}
-	c, err := h.engineFor(e)
+	c, err := h.engineFor(e, h.changed.Variables)
 	if err == nil {
 		e.engine, err = session.New(c)
 	}
@@ -52,12 +52,13 @@ func (h *Holdfast) newPool(file *config.File) *upstream.Pool {
 }
 
 // engineFor is what the engine of an edition is made of.
-func (h *Holdfast) engineFor(e *edition) (session.Config, error) {
+func (h *Holdfast) engineFor(e *edition, byHand []variable) (session.Config, error) {
 	c, identity, err := engineConfig(e.file, h.config.Identity)
 	if err != nil {
 		return c, err
 	}
 	e.identity = identity
+	lay(byHand, &c)
 	c.Keeper, c.Fleet, c.Exec, c.Ask = keeperOf(h.config.Store), fleetOf(h.config.Store, h.node), e.execute, h.asker()
 	c.Browser = func(ctx context.Context, l *session.Login) error { return h.browse(ctx, e, l) }
 	c.Send, c.IDs, c.Warn = h.own(e), h.ids, h.config.Warn
@@ -135,7 +136,7 @@ func (e *RestartError) Error() string {
 }
 
 // change has another configuration hold. changing is held.
-func (h *Holdfast) change(file *config.File) (*Reloaded, error) {
+func (h *Holdfast) change(file *config.File, byHand []variable) (*Reloaded, error) {
 	before := h.holds.Load()
 	if keys := fixed(before.file, file); len(keys) > 0 {
 		return nil, &RestartError{keys}
@@ -155,7 +156,7 @@ func (h *Holdfast) change(file *config.File) (*Reloaded, error) {
 	if before.browser != nil && before.file.Browser != file.Browser {
 		e.browser = h.newBrowser(file)
 	}
-	of, err := h.engineFor(e)
+	of, err := h.engineFor(e, byHand)
 	if err != nil {
 		return nil, err
 	}

@@ -488,3 +488,66 @@ func TestChangesByHandHaveNoHoldOfTheMachine(t *testing.T) {
 	put("", strings.Replace(with, "name: evil", "name: other", 1)) // the very same program
 	put(only+"run the program touch", strings.Replace(with, made, made+"2", 1))
 }
+
+// A variable that was set by hand is there after a reload and a restart, until the
+// file says something else of it.
+func TestVariablesByHandOutlastARestart(t *testing.T) {
+	d := newDoor(t)
+	w := &world{t: t, origin: &testenv.Server{URL: d.URL}, home: t.TempDir()}
+	w.project = storetest.Project{DSN: filepath.Join(w.home, "project.db")}.Open(t, store.Options{})
+	plain, other := fmt.Sprintf(doorRules, "0", "secret"), fmt.Sprintf(doorRules, "1", "secret")
+	set := func(who, name string, value *string) {
+		t.Helper()
+		if _, failed := w.h.SetVariable(who, who == "", name, value); failed != nil {
+			t.Error(failed)
+		}
+	}
+	want := func(when, want string) {
+		t.Helper()
+		text := ""
+		for _, v := range w.h.Engine().Globals() {
+			if v.Name != "BASE" {
+				text += v.Name + "=" + v.Value + " "
+			}
+		}
+		own, _ := w.h.Engine().Variables("alice")
+		for _, v := range own {
+			if v.Name == "PASS" {
+				text += "PASS=" + v.Value
+			}
+		}
+		if text != want {
+			t.Errorf("%s the variables are %q, want %q", when, text, want)
+		}
+	}
+	w.start(plain)
+	mine := "mine"
+	set("", "SAYS", &mine)
+	set("", "MORE", &mine)
+	set("alice", "PASS", &mine)
+	want("set", "MORE=mine SAYS=mine PASS=mine")
+	if _, err := w.h.Reload(w.compile(plain)); err != nil {
+		t.Fatal(err)
+	}
+	want("after a reload", "MORE=mine SAYS=mine PASS=mine")
+	if code, by := w.get("/items"); code != 200 || d.count("/loginmine") != 1 {
+		t.Errorf("answered with %d %s, by %v", code, by, d.logins)
+	}
+	w.stop()
+	w.start(plain)
+	want("after a restart", "MORE=mine SAYS=mine PASS=mine")
+	set("alice", "PASS", nil)
+	w.stop()
+	w.start(plain)
+	want("with one taken away", "MORE=mine SAYS=mine ")
+	if _, err := w.h.Reload(w.compile(other)); err != nil {
+		t.Fatal(err)
+	}
+	want("after the file has changed", "MORE=mine SAYS=1 ")
+	w.stop()
+	w.start(other)
+	want("after another restart", "MORE=mine SAYS=1 ")
+	if _, failed := w.h.SetVariable("nobody", false, "A", &mine); failed == nil {
+		t.Error("a variable of nobody was set")
+	}
+}

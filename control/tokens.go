@@ -135,7 +135,7 @@ func variableOperations() []Operation {
 				}
 				return paged(secrets(values, p.Reveal), p.Paging, secretKey)
 			}),
-		of(Operation{Name: "variable.set", Doc: "Give a variable a value, until Holdfast ends; the configuration file stays as it is.", Danger: Change,
+		of(Operation{Name: "variable.set", Doc: "Give a variable a value. The configuration file stays as it is; the project keeps the value, until the file says something else of the variable.", Danger: Change,
 			Method: "PUT", Path: "/variables/{name}", Tool: "variables.set", Command: "variable set"},
 			func(_ context.Context, d *Desk, p *setVariableParams) (*Done, error) {
 				_, err := d.changeVariable(&p.variableParams, &p.Value)
@@ -144,7 +144,7 @@ func variableOperations() []Operation {
 				}
 				return &Done{1, 1, "variable " + p.Name + " is set"}, nil
 			}),
-		of(Operation{Name: "variable.delete", Doc: "Take a variable away, until Holdfast ends. A global one of the same name shows then.", Danger: Destructive,
+		of(Operation{Name: "variable.delete", Doc: "Take a variable away; the project keeps that it is gone. A global one of the same name shows then.", Danger: Destructive,
 			Method: "DELETE", Path: "/variables/{name}", Tool: "variables.delete", Command: "variable delete"},
 			func(_ context.Context, d *Desk, p *variableParams) (*Done, error) {
 				had, err := d.changeVariable(p, nil)
@@ -164,6 +164,6 @@ func (d *Desk) changeVariable(p *variableParams, value *string) (had bool, err e
 	if err != nil {
 		return false, err
 	}
-	had, failure := d.proxy.Engine().SetVariable(who, p.Global, p.Name, value)
+	had, failure := d.proxy.SetVariable(who, p.Global, p.Name, value)
 	return had, failed(failure)
 }

@@ -347,8 +347,8 @@ func (e *Engine) Globals() []Value {
 
 // SetVariable gives a variable of an identity a value, or with nil takes it
 // away; everybody's where global. had says whether there was one. A global one
-// of the same name shows where an identity's own is taken away. It holds until
-// Holdfast ends.
+// of the same name shows where an identity's own is taken away. It holds in this
+// engine; the next one has what its Config says.
 func (e *Engine) SetVariable(identity string, global bool, name string, value *string) (had bool, failed *flow.Error) {
 	p, failed := e.poolOf(identity)
 	if failed != nil && !global {

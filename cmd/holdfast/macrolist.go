@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-proxy/holdfast/api/client"
+	"github.com/holdfast-proxy/holdfast/config"
 	"github.com/holdfast-proxy/holdfast/control"
 )
 
@@ -29,9 +30,9 @@ func macroListCommand() *cobra.Command {
 				return printJSON(cmd, all)
 			}
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(t, "NAME\tSTEPS\tNEEDS\tBRINGS")
+			fmt.Fprintln(t, "NAME\tSTEPS\tNEEDS\tBRINGS\tORIGIN")
 			for _, m := range all {
-				fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", m.Name, len(m.Steps), orDash(m.Needs), orDash(m.Produces))
+				fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\n", m.Name, len(m.Steps), orDash(m.Needs), orDash(m.Produces), m.Origin)
 			}
 			return t.Flush()
 		},
@@ -59,7 +60,9 @@ func macrosOf(cmd *cobra.Command, file string) ([]control.Macro, error) {
 		return nil, err
 	}
 	for _, m := range f.Macros {
-		all = append(all, control.ShowMacro(m, false))
+		shown := control.ShowMacro(m, false)
+		shown.Origin = f.By(config.EntryMacro, m.Name)
+		all = append(all, shown)
 	}
 	return all, nil
 }
