@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"slices"
@@ -21,16 +22,20 @@ const DefaultListen = "127.0.0.1:8080"
 // for a host until that is passed through for it.
 const DefaultAutoPassThrough = 3
 
+// ownDescriptors is how many Holdfast has for itself: listeners, the file of the
+// project with those that read it, logs.
+const ownDescriptors = 24
+
 // maxConnections is how many connections clients may have open at once: it leaves
-// a quarter of the descriptors that the process may have
-// to connections with origins, and to files. Accepting until none is left
+// a quarter of the descriptors that the process may have besides its own
+// to connections with origins. Accepting until none is left
 // would let clients in whose requests then cannot go anywhere.
 func maxConnections(most int) int {
 	limit, known := maxDescriptors()
 	if !known {
 		return most
 	}
-	return max(1, min(most, int(limit/4*3)))
+	return max(1, min(most, (int(min(limit, math.MaxInt32))-ownDescriptors)/4*3)) // it may be without limit
 }
 
 // Listen is one place to listen at.

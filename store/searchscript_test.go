@@ -22,12 +22,19 @@ import (
 func TestSearchPassesTheScripts(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, p storetest.Project) {
 		s := p.Open(t, store.Options{})
+		node := ""
 		h := history(t, s, store.HistoryOptions{})
 		ids := make(map[*httpqltest.Exchange]int64)
 		httpqltest.Run(t, os.DirFS("../httpql/testdata"), true, func(xs []*httpqltest.Exchange, q *httpql.Query) ([]httpql.Truth, error) {
 			for _, x := range xs {
 				if ids[x] != 0 {
 					continue
+				}
+				if x.Node != node { // as another node of the fleet
+					if err := h.Close(); err != nil {
+						t.Fatal(err)
+					}
+					node, h = x.Node, history(t, s, store.HistoryOptions{Node: x.Node})
 				}
 				h.Record(asExchange(t, x), 0)
 				flush(t, h)

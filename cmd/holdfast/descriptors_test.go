@@ -37,9 +37,12 @@ func (s *said) count(what string) int {
 	return strings.Count(s.text.String(), what)
 }
 
-// few is how many descriptors a proxy has in these tests, of which three
-// quarters are for clients.
-const few = 64
+// few is how many descriptors a proxy has in these tests. Three quarters of those
+// that it does not need for itself are for clients.
+const (
+	few     = 64
+	clients = (few - 24) * 3 / 4
+)
 
 // scarce starts a proxy that has few descriptors.
 func scarce(t *testing.T) (*url.URL, *said) {
@@ -172,7 +175,7 @@ func TestNoDescriptorIsLeft(t *testing.T) {
 	// All of them are fewer clients than there may be: the last ones fail for
 	// want of a descriptor, not for the limit.
 	idle := 0
-	for ; asked+idle < few*3/4-2 && !said(); idle++ {
+	for ; asked+idle < clients-2 && !said(); idle++ {
 		connect(t, address)
 	}
 	until(t, "a connection cannot be accepted, and that is said", said)
