@@ -223,7 +223,7 @@ func (o *deriveOptions) printDerived(cmd *cobra.Command, d *control.Derived) err
 		printDerivation(w, &d.Report)
 	}
 	if d.Saved != "" {
-		fmt.Fprintf(w, "saved       %s\n", plain(d.Saved))
+		fmt.Fprintf(w, "saved    %s\n", readable(d.Saved))
 		return nil // serve has the values
 	}
 	printEnv(w, d.Env)
