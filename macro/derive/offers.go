@@ -350,8 +350,12 @@ func (a *answer) address(tag, key, value string) {
 }
 
 // assigned is a name with a quoted value behind it, as scripts and JSON inside of
-// pages have them.
-var assigned = regexp.MustCompile(`([A-Za-z_$][A-Za-z0-9_$-]*)(["']?\s*[:=]\s*)(["'])((?:[^"'\\\r\n]|\\.){3,1000})["']`)
+// pages have them. A bound above would be a thousand copies of what is repeated, in
+// memory all the time: longest is for that.
+var assigned = regexp.MustCompile(`([A-Za-z_$][A-Za-z0-9_$-]*)(["']?\s*[:=]\s*)(["'])((?:[^"'\\\r\n]|\\.){3,})["']`)
+
+// longest is how long a quoted value of a script is, in bytes; longer ones are texts.
+const longest = 1000
 
 // strings offers quoted values of scripts, by the name before them.
 func (a *answer) strings() {
@@ -360,6 +364,9 @@ func (a *answer) strings() {
 	}
 	text := a.body[:min(len(a.body), maxScanned)]
 	for _, m := range assigned.FindAllSubmatch(text, 2000) {
+		if len(m[4]) > longest {
+			continue
+		}
 		name, value := string(m[1]), string(m[4])
 		if attributeName(name) && a.html && !bytes.ContainsAny(m[2], ":\"' ") {
 			continue // an attribute, which has been read as one
