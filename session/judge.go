@@ -166,7 +166,7 @@ func (b *heldBody) fill(limit int64) {
 	for {
 		piece, err := b.source.Next()
 		b.mu.Lock()
-		b.raw = append(b.raw, piece...)
+		b.hold(piece, limit)
 		b.end = err // what came is passed on and then breaks off where it broke off
 		enough := b.stopped || err != nil || int64(len(b.raw)) >= limit || !b.share.covers(int64(len(b.raw)))
 		b.mu.Unlock()
@@ -174,6 +174,17 @@ func (b *heldBody) fill(limit int64) {
 			return
 		}
 	}
+}
+
+// hold keeps a piece. Room is doubled, and no more than the limit asks for: by
+// smaller steps a body of the limit would leave four times its size behind. mu is
+// held.
+func (b *heldBody) hold(piece []byte, limit int64) {
+	if need := len(b.raw) + len(piece); need > cap(b.raw) {
+		room := int(min(2*int64(cap(b.raw)), limit+int64(len(piece))))
+		b.raw = append(make([]byte, 0, max(need, room)), b.raw...)
+	}
+	b.raw = append(b.raw, piece...)
 }
 
 // forget is called when the flow has ended.
