@@ -79,9 +79,10 @@ func unpack(flows []*entry) {
 	}
 }
 
-// newZip compresses contents.
+// newZip compresses contents. Its window is what it takes of memory, several times;
+// packs are smaller.
 func newZip() (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
+	return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(256<<10), zstd.WithLowerEncoderMem(true))
 }
 
 func appendLengths(dst []byte, n int, length func(i int) int) []byte {
