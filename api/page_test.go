@@ -56,7 +56,11 @@ func TestALinkIsGoodOnce(t *testing.T) {
 			t.Errorf("%s is answered %d %s", name, a.status, a.body)
 		}
 	}
-	if a := w.open("0" + once[1:]); a.status != 401 && once[0] != '0' {
+	other := "0" + once[1:]
+	if once[0] == '0' {
+		other = "1" + once[1:]
+	}
+	if a := w.open(other); a.status != 401 {
 		t.Errorf("another link is answered %d", a.status)
 	}
 	a := w.open(once)
