@@ -55,7 +55,9 @@ func (e *Engine) marksOf(n *identity) map[string]marks {
 			m := e.macros[name]
 			own.where = append(own.where, n.hosts(m)...)
 			own.who = append(own.who, e.credentialsOf(n, m)...)
-			if m.Digest != "" {
+			// Nodes of a fleet need not have the same text at each moment: while it
+			// is changed on one after the other, they would log in against each other.
+			if m.Digest != "" && e.config.Fleet == nil {
 				own.who = append(own.who, "macro "+m.Digest)
 			}
 			tokens = append(tokens, m.Produces()...)
