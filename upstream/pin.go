@@ -64,9 +64,11 @@ func asksForConnectionLogin(r *wire.Response) bool {
 // A list is looked through roughly: a false find costs a connection that could
 // have been shared, a miss could cost somebody's session.
 func ofConnection(value []byte) bool {
-	for part := range bytes.SplitSeq(value, []byte(",")) {
-		scheme, _, _ := bytes.Cut(bytes.TrimLeft(part, " \t"), []byte(" "))
-		if scheme = bytes.TrimRight(scheme, " \t"); bytes.EqualFold(scheme, []byte("NTLM")) || bytes.EqualFold(scheme, []byte("Negotiate")) {
+	for more := true; more; {
+		var part []byte
+		part, value, more = bytes.Cut(value, []byte(","))
+		scheme, _, _ := bytes.Cut(bytes.TrimSpace(part), []byte(" "))
+		if scheme = bytes.TrimSpace(scheme); bytes.EqualFold(scheme, []byte("NTLM")) || bytes.EqualFold(scheme, []byte("Negotiate")) {
 			return true
 		}
 	}

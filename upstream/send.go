@@ -57,7 +57,7 @@ func (p *Pool) sendPlain(ctx context.Context, f *flow.Flow) error {
 		return p.sendLinked(ctx, f)
 	}
 	err := p.send1(ctx, f)
-	if f.Origin.TLS && refusesHTTP1(err) {
+	if err != nil && f.Origin.TLS && refusesHTTP1(err) {
 		p.links.learn(f.Origin, speaksOnly2)
 		if f.RequestBody == nil || !errors.Is(err, errGreets2) {
 			return p.sendLinked(ctx, f)
