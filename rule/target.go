@@ -71,6 +71,35 @@ type Message struct {
 	// Body is the payload, without chunks and without a content coding; nil
 	// when there is none, or when it is not held. An edit makes a new one.
 	Body []byte
+	// Editor gives the request that may be changed, right before the first
+	// change to it; Request may be changed itself if it is nil.
+	Editor interface{ Edit() *wire.Request }
+	room   []byte // for the text that a place should hold
+}
+
+// Renew has the message stand for another request with its body. Memory for
+// texts stays.
+func (m *Message) Renew(r *wire.Request, body []byte) { m.Request, m.Body = r, body }
+
+// edit has the request be one that may be changed.
+func (m *Message) edit() {
+	if m.Editor != nil {
+		m.Request = m.Editor.Edit()
+	}
+}
+
+// maxRoom is how many bytes of memory for texts a message keeps.
+const maxRoom = 4 << 10
+
+// text is empty room for a text. It holds until text is called again.
+func (m *Message) text(size int) []byte {
+	if m == nil || size > maxRoom {
+		return make([]byte, 0, size)
+	}
+	if cap(m.room) < size {
+		m.room = make([]byte, 0, size)
+	}
+	return m.room[:0]
 }
 
 // targetPlace reads and writes one kind of place. Texts are as they stand in
@@ -253,6 +282,7 @@ func (t *Target) Inject(m *Message, value string, lookup func(name string) (stri
 	if present && t.same(m, now, want) {
 		return false, nil
 	}
+	m.edit()
 	changed, err = t.place.put(m, t, want)
 	if err != nil {
 		return false, &Error{Problem: "the value cannot stand in " + t.Place() + ": " + err.Error(), Next: "look at what the token's source takes, and at the requests in the rule's scope"}
@@ -333,7 +363,7 @@ func (t *Target) want(m *Message, now []byte, present bool, value string, lookup
 	var err error
 	switch {
 	case t.keepsScheme():
-		text = withScheme(now, present, value)
+		text = withScheme(m.text(len(now)+len(value)+len("Bearer ")), now, present, value)
 	default:
 		text, err = t.fill(m, value, lookup)
 	}
@@ -344,12 +374,23 @@ func (t *Target) want(m *Message, now []byte, present bool, value string, lookup
 		return nil, err
 	}
 	if t.place.trims {
-		text = bytes.Trim(text, " \t")
+		text = trimOWS(text)
 	}
 	if why := t.place.refuse(m, text); why != "" {
 		return nil, &Error{Problem: "the value cannot stand in " + t.Place() + ": it contains " + why, Next: "encode it in a template, such as {{url:" + t.token + "}}"}
 	}
 	return text, nil
+}
+
+// trimOWS takes the white space of RFC 9110 §5.6.3 from both ends.
+func trimOWS(text []byte) []byte {
+	for len(text) > 0 && (text[0] == ' ' || text[0] == '\t') {
+		text = text[1:]
+	}
+	for n := len(text); n > 0 && (text[n-1] == ' ' || text[n-1] == '\t'); n-- {
+		text = text[:n-1]
+	}
+	return text
 }
 
 // fill is the template with its variables, or the value alone, as the place
@@ -360,9 +401,9 @@ func (t *Target) fill(m *Message, value string, lookup func(string) (string, boo
 
 func (t *Target) fillWith(m *Message, render func(*Message, []byte, Encoding, string) []byte, value string, lookup func(string) (string, bool)) ([]byte, error) {
 	if t.Template == nil {
-		return render(m, make([]byte, 0, len(value)+16), EncodePlain, value), nil
+		return render(m, m.text(len(value)+16), EncodePlain, value), nil
 	}
-	text := make([]byte, 0, len(t.Template.src)+len(value)+16)
+	text := m.text(len(t.Template.src) + len(value) + 16)
 	for _, p := range t.Template.parts {
 		v := value
 		switch {

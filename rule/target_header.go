@@ -50,12 +50,11 @@ func (t *Target) keepsScheme() bool {
 	return t.Template == nil && t.Type == TargetRequestHeader && strings.EqualFold(t.Name, "Authorization")
 }
 
-// withScheme puts the value behind the scheme that the request has, or Bearer
-// where it has no credentials at all. Credentials without a scheme are how some
-// applications want them, and stay without one. A value that was extracted with
-// its scheme keeps that.
-func withScheme(now []byte, present bool, value string) []byte {
-	text := make([]byte, 0, len(now)+len(value)+len("Bearer "))
+// withScheme appends the value to text, behind the scheme that the request has,
+// or Bearer where it has no credentials at all. Credentials without a scheme are
+// how some applications want them, and stay without one. A value that was
+// extracted with its scheme keeps that.
+func withScheme(text, now []byte, present bool, value string) []byte {
 	switch n := schemeLen(now); {
 	case schemeLen(value) > 0:
 	case n > 0:

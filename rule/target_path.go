@@ -171,6 +171,7 @@ func (t *Target) replaceText(m *Message, value string, lookup func(string) (stri
 	if bytes.Equal(newTarget, target) && len(fields) == 0 && bytes.Equal(body, m.Body) {
 		return false, nil
 	}
+	m.edit()
 	if !bytes.Equal(newTarget, target) {
 		if err := m.Request.SetTarget(newTarget); err != nil {
 			return false, t.refused("the target", err.Error())

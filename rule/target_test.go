@@ -104,6 +104,21 @@ func TestInject(t *testing.T) {
 				if held && changed {
 					t.Error("Holds before a change, want not")
 				}
+				copied := message(t, rest)
+				received := copied.Request
+				copied.Editor = editor{received}
+				if other, err2 := tg.Inject(copied, value, vars); other != changed || (err2 == nil) != (err == nil) {
+					t.Errorf("with an editor %t, %v; without %t, %v", other, err2, changed, err)
+				}
+				if !bytes.Equal(received.Bytes(), message(t, rest).Request.Bytes()) {
+					t.Errorf("what was received is now %q", received.Bytes())
+				}
+				if diff := cmp.Diff(string(bytesOf(m)), string(bytesOf(copied))); diff != "" {
+					t.Errorf("with an editor the request is another (-without +with):\n%s", diff)
+				}
+				if held && copied.Request != received {
+					t.Error("the request was copied for no change")
+				}
 				if err != nil || out.Name == "unchanged" {
 					return
 				}
@@ -124,6 +139,11 @@ func TestInject(t *testing.T) {
 		t.Fatalf("%d cases in testdata/inject, want them all", cases)
 	}
 }
+
+// editor copies a request for whoever wants to change it.
+type editor struct{ of *wire.Request }
+
+func (e editor) Edit() *wire.Request { return e.of.Clone() }
 
 // message reads a head and a body; the head's line ends become CRLF, and those
 // of a multipart body too.

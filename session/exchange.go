@@ -101,7 +101,8 @@ func (e *Engine) begin(ctx context.Context, f *flow.Flow, rules []*rule.Rule, ne
 	if x == nil {
 		x = new(exchange)
 	}
-	*x = exchange{party: x.party, injected: x.injected, inline: x.inline, flow: f, id: f.ID, next: next, mark: x.mark, left: x.left[:0], leftAt: x.leftAt[:0]}
+	*x = exchange{party: x.party, message: x.message, injected: x.injected, inline: x.inline, flow: f, id: f.ID, next: next, mark: x.mark, left: x.left[:0], leftAt: x.leftAt[:0]}
+	x.message.Renew(nil, nil)
 	x.begun()
 	if x.engine != e || x.name != f.Identity || x.identity.pool.leased || !slices.Equal(x.rules, rules) {
 		p, failed := e.poolOf(f.Identity)
@@ -377,7 +378,8 @@ func (x *exchange) stampAndInject(ctx context.Context) {
 	if !e.Rules().AutoInject && x.acting == nil {
 		return
 	}
-	x.message = rule.Message{Request: f.Request, Body: x.held.content()}
+	x.message.Renew(f.Request, x.held.content())
+	x.message.Editor = f
 	defer x.sendBody()
 	var filled [8]string
 	places := filled[:0]
@@ -471,10 +473,6 @@ func (x *exchange) inject(r *rule.Rule, u *rule.Update, place string) (filled, s
 		}
 		x.flow.ShownPath = u.Target.HidePath(x.flow.ShownPath)
 	}
-	if u.Target.Holds(&x.message, value, x.lookup) {
-		return true, false
-	}
-	x.message.Request = x.flow.Edit()
 	changed, err := u.Target.Inject(&x.message, value, x.lookup)
 	switch {
 	case err != nil:

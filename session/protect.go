@@ -45,7 +45,7 @@ func (x *exchange) keepsAll(r *rule.Rule) bool {
 // isOwn reports whether every place that the rule fills will hold a value of
 // the client's own.
 func (x *exchange) isOwn(r *rule.Rule) bool {
-	x.message = rule.Message{Request: x.flow.Request, Body: x.held.content()}
+	x.message.Renew(x.flow.Request, x.held.content())
 	return x.fillsNothing(r, func(u *rule.Update) bool {
 		return x.flow.Keeps(u.Target.Place()) || r.KeepForeign && x.isForeign(u)
 	})
