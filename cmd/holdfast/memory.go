@@ -64,13 +64,57 @@ func heap() (allocated, inUse uint64) {
 	return s[0].Value.Uint64(), s[1].Value.Uint64()
 }
 
-// spare has the collector run when the heap has grown by half, not doubled. What
-// passes allocates little, so that it costs next to nothing, and the copies that a
-// large body leaves behind do not double what the process takes.
-func spare() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+// pace has the collector run when what is in use has grown by half, not doubled:
+// the copies that a large body leaves behind would double what the process
+// takes. But it lets leastGrowth pass first: of a few megabytes in use, half is
+// gone after some hundred requests of HTTP/2, and a third of the time would go
+// into collecting.
+//
+// It does so for as long as the process lives, after each collection: the share
+// that the runtime knows is of what is in use.
+func pace() {
+	if os.Getenv("GOGC") != "" {
+		return
 	}
+	p := &pacer{}
+	p.again()
+}
+
+// leastGrowth is how much may be allocated before the collector runs, however
+// little is in use.
+const leastGrowth = 8 << 20
+
+// A pacer sets how much the heap may grow, in percent of what is in use.
+type pacer struct{ percent int }
+
+// again sets the share for the next collection, and has itself called after it.
+func (p *pacer) again() {
+	if percent := growth(inUse()); percent != p.percent {
+		p.percent = percent
+		debug.SetGCPercent(percent)
+	}
+	runtime.AddCleanup(new(*pacer), (*pacer).again, p) // unreachable at once
+}
+
+// growth is the share in percent for what is in use. It goes in steps, since
+// setting it stops the process for some microseconds. More than 200 would have
+// the collector wait for more than leastGrowth at first: the runtime takes the
+// same share of 4 MiB for the least heap.
+func growth(inUse uint64) int {
+	for _, percent := range []int{200, 150, 120, 90, 70} {
+		if inUse*uint64(percent) <= 100*leastGrowth {
+			return percent
+		}
+	}
+	return 50
+}
+
+// inUse is what the last collection found in use, with what the runtime counts
+// to it: stacks and globals.
+func inUse() uint64 {
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64() + s[1].Value.Uint64() + s[2].Value.Uint64()
 }
 
 // twoAtOnce has Go code run on two threads at least. With one processor it would

@@ -1,6 +1,12 @@
 package main
 
-import "testing"
+import (
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"testing"
+	"time"
+)
 
 func TestMemoryIsGivenBackOnceAfterWork(t *testing.T) {
 	const mb = 1 << 20
@@ -28,4 +34,40 @@ func TestMemoryIsGivenBackOnceAfterWork(t *testing.T) {
 			t.Errorf("%s, %d bytes allocated, %d in use: %v, want %v", s.what, s.allocated, s.inUse, got, s.want)
 		}
 	}
+}
+
+func TestTheHeapGrowsByHalfButNotByLittle(t *testing.T) {
+	const mb = 1 << 20
+	for inUse := uint64(0); inUse < 200*mb; inUse += mb / 3 {
+		percent := growth(inUse)
+		// The runtime takes the share of 4 MiB where less is in use.
+		grown := max(inUse, 4*mb) * uint64(percent) / 100
+		if grown > max(leastGrowth, inUse/2) {
+			t.Errorf("%d bytes in use may grow by %d (%d%%)", inUse, grown, percent)
+		}
+		if grown < max(leastGrowth, inUse/2)*7/10 {
+			t.Errorf("%d bytes in use are collected after %d (%d%%) already", inUse, grown, percent)
+		}
+	}
+}
+
+func TestEachCollectionSetsTheNextShare(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	t.Setenv("GOGC", "")
+	pace()
+	await := func(want uint64) {
+		t.Helper()
+		share := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); runtime.GC() {
+			if metrics.Read(share); share[0].Value.Uint64() == want {
+				return
+			}
+		}
+		t.Fatalf("the share is %d%% after a minute of collections, want %d", share[0].Value.Uint64(), want)
+	}
+	held := make([]byte, 64<<20)
+	await(50)
+	runtime.KeepAlive(held)
+	held = nil
+	await(200)
 }

@@ -92,7 +92,7 @@ func serve(cmd *cobra.Command, o *options) error {
 	if err := o.record.begin(); err != nil {
 		return err
 	}
-	spare()
+	pace()
 	o.ask = terminalAsker(cmd)
 	h, closeAll, err := o.start(cmd)
 	if err != nil {
