@@ -106,10 +106,10 @@ func TestAFleetsHistory(t *testing.T) {
 	t.Cleanup(origin.Close)
 	way, dsn := behindRelay(t)
 	var fleet []*world
-	for range 2 {
+	for n := range 2 {
 		w := &world{t: t, origin: origin, home: t.TempDir(), project: storetest.Project{DSN: dsn}.Open(t, store.Options{})}
 		w.more = func(c *holdfast.Config) { c.History = holdfast.HistoryFull }
-		w.start(fleetRules)
+		w.start(ofNode(fleetRules, n))
 		fleet = append(fleet, w)
 	}
 	const each = 10

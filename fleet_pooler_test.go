@@ -106,9 +106,9 @@ func TestAFleetBehindPgBouncer(t *testing.T) {
 	}
 	t.Cleanup(origin.Close)
 	var fleet []*world
-	for range 3 {
+	for n := range 3 {
 		w := &world{t: t, origin: origin, home: t.TempDir(), project: storetest.Project{DSN: dsn}.Open(t, store.Options{Direct: direct})}
-		w.start(fleetRules)
+		w.start(ofNode(fleetRules, n))
 		fleet = append(fleet, w)
 	}
 	const deaths = 5

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,13 +19,15 @@ import (
 )
 
 // fleetRules recover by a refresh token, which is replaced with each use, and
-// else by a login.
+// else by a login. The texts of the macros differ from node to node, as they do
+// where a change to them has reached some nodes and not the others yet.
 const fleetRules = `
 macros:
   - name: refresh
     steps:
       - request: |
           POST {{ORIGIN}}/api/refresh HTTP/1.1
+          X-Node: {{NODE}}
           Content-Type: application/json
 
           {"refresh_token":"{{REFRESH}}"}
@@ -36,6 +39,7 @@ macros:
     steps:
       - request: |
           POST {{ORIGIN}}/api/login HTTP/1.1
+          X-Node: {{NODE}}
           Content-Type: application/json
 
           {"username":"alice","password":"alicepass"}
@@ -59,12 +63,17 @@ func newFleet(t *testing.T, o testenv.Origin, rules string, nodes int) (fleet []
 	}
 	t.Cleanup(origin.Close)
 	project := storetest.Project{DSN: storetest.Postgres(t)}
-	for range nodes {
+	for n := range nodes {
 		w := &world{t: t, origin: origin, home: t.TempDir(), project: project.Open(t, store.Options{})}
-		w.start(rules)
+		w.start(ofNode(rules, n))
 		fleet = append(fleet, w)
 	}
 	return fleet
+}
+
+// ofNode are the rules as one of the nodes has them.
+func ofNode(rules string, n int) string {
+	return strings.ReplaceAll(rules, "{{NODE}}", strconv.Itoa(n))
 }
 
 // all has every node asked, n requests at a time, and wants good answers.
@@ -253,12 +262,12 @@ func TestAFleetWaitsForItsDatabase(t *testing.T) {
 	var mu sync.Mutex
 	var told []string
 	var fleet []*world
-	for range 2 {
+	for n := range 2 {
 		w := &world{t: t, origin: origin, home: t.TempDir(), project: storetest.Project{DSN: dsn.String()}.Open(t, store.Options{})}
 		w.more = func(c *holdfast.Config) {
 			c.Warn = func(text string) { mu.Lock(); told = append(told, text); mu.Unlock() }
 		}
-		w.start(fleetRules)
+		w.start(ofNode(fleetRules, n))
 		fleet = append(fleet, w)
 	}
 	away := func(want bool) {
