@@ -171,6 +171,11 @@ type Edit struct {
 func (h *Holdfast) Change(edits ...Edit) (*Reloaded, error) {
 	h.changing.Lock()
 	defer h.changing.Unlock()
+	return h.apply(edits...)
+}
+
+// apply is Change. changing is held.
+func (h *Holdfast) apply(edits ...Edit) (*Reloaded, error) {
 	next := h.changed
 	next.Entries = slices.Clone(next.Entries)
 	for _, e := range edits {

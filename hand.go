@@ -32,6 +32,8 @@ func (h *Holdfast) Rules() []rule.Rule { return slices.Clone(h.File().Rules) }
 // SetRuleEnabled switches a rule on or off, by its name or ID, for requests that
 // begin later; see Change. changed says whether it was otherwise before.
 func (h *Holdfast) SetRuleEnabled(name string, on bool) (changed bool, err error) {
+	h.changing.Lock() // what the rule says else is not to change meanwhile
+	defer h.changing.Unlock()
 	file := h.File()
 	i := slices.IndexFunc(file.Rules, func(r rule.Rule) bool { return r.Name == name || r.ID != "" && r.ID == name })
 	if i < 0 {
@@ -48,7 +50,7 @@ func (h *Holdfast) SetRuleEnabled(name string, on bool) (changed bool, err error
 	if err != nil {
 		return false, err
 	}
-	_, err = h.Change(Edit{Kind: e.Kind, Name: e.Name, Text: e.Text})
+	_, err = h.apply(Edit{Kind: e.Kind, Name: e.Name, Text: e.Text})
 	return err == nil, err
 }
 

@@ -551,3 +551,35 @@ func TestVariablesByHandOutlastARestart(t *testing.T) {
 		t.Error("a variable of nobody was set")
 	}
 }
+
+// A rule is switched while somebody else changes it: both changes hold.
+func TestSwitchingARuleLosesNoOtherChange(t *testing.T) {
+	d := newDoor(t)
+	w := &world{t: t, origin: &testenv.Server{URL: d.URL}, home: t.TempDir()}
+	w.start(fmt.Sprintf(doorRules, "0", "secret"))
+	text := func(i int) string {
+		return fmt.Sprintf("name: extra\nscope: {pattern: \"127.0.0.%d\", target: host}\nactions: [set_header: {name: X-Extra, value: yes, if_absent: add}]\n", 1+i)
+	}
+	if _, err := w.h.Change(holdfast.Edit{Kind: "rule", Text: text(0)}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		var group sync.WaitGroup
+		group.Go(func() {
+			if _, err := w.h.Change(holdfast.Edit{Kind: "rule", Name: "extra", Text: text(i)}); err != nil {
+				t.Error(err)
+			}
+		})
+		group.Go(func() {
+			if _, err := w.h.SetRuleEnabled("extra", i%2 == 0); err != nil {
+				t.Error(err)
+			}
+		})
+		group.Wait()
+		for _, r := range w.h.Rules() {
+			if want := fmt.Sprintf("127.0.0.%d", 1+i); r.Name == "extra" && r.Scope.Pattern != want {
+				t.Fatalf("after change %d the rule is for %s, want %s", i, r.Scope.Pattern, want)
+			}
+		}
+	}
+}
