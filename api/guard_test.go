@@ -271,3 +271,18 @@ func (w *world) socks(port string) string {
 	raw, _ := io.ReadAll(conn)
 	return string(raw)
 }
+
+// What a person gave a variable by hand is as secret as what the file says.
+func TestReportsHideVariablesByHand(t *testing.T) {
+	w := newWorld(t, settings{})
+	var done control.Done
+	w.call("variable.set", map[string]any{"name": "PASSWORD", "identity": "emily", "value": "hunter two"}, &done)
+	for _, operation := range []string{"macro.test", "macro.run"} {
+		var run control.Run
+		w.call(operation, map[string]any{"name": "login", "identity": "emily"}, &run)
+		raw, err := json.Marshal(w.over(&run))
+		if err != nil || run.Report == nil || strings.Contains(string(raw), "hunter two") {
+			t.Errorf("%s shows %s, %v", operation, raw, err)
+		}
+	}
+}

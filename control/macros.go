@@ -92,11 +92,13 @@ func (d *Desk) runMacro(p *runMacroParams, operation string, do func(ctx context
 		return nil, err
 	}
 	return d.runs.start(operation, who, m.Name, func(ctx context.Context, r *Run) error {
+		known := d.valuesOf(who)
 		result, err := do(ctx, who, m.Name, p.Inputs)
+		known = append(known, d.valuesOf(who)...) // recoveries go on meanwhile
 		show := func(steps []macro.StepResult, failed *macro.StepError) {
-			r.Report = ReportMacro(d.proxy.File(), m.Name, who, p.Inputs, steps, failed, false)
+			r.Report = ReportMacro(known, m.Name, who, p.Inputs, steps, failed, false)
 			if p.Reveal {
-				r.revealed = ReportMacro(d.proxy.File(), m.Name, who, p.Inputs, steps, failed, true)
+				r.revealed = ReportMacro(known, m.Name, who, p.Inputs, steps, failed, true)
 			}
 		}
 		var step *macro.StepError
@@ -110,6 +112,18 @@ func (d *Desk) runMacro(p *runMacroParams, operation string, do func(ctx context
 		show(result.Steps, nil)
 		return nil
 	})
+}
+
+// valuesOf are the values of an identity's variables and tokens: those that a person
+// changed by hand, too.
+func (d *Desk) valuesOf(who string) (all []string) {
+	engine := d.proxy.Engine()
+	variables, _ := engine.Variables(who) // the identity was there; what is not has none
+	tokens, _ := engine.Tokens(who)
+	for _, v := range append(variables, tokens...) {
+		all = append(all, v.Value)
+	}
+	return all
 }
 
 // asError is an error as this package promises it.

@@ -50,14 +50,14 @@ type MacroExchange struct {
 	Extracted map[string]string `json:"extracted"`
 }
 
-// ReportMacro says what a run of a macro of the file sent, got and took. What it
-// was given and what it brought is secret, and so is what looks like it: it is
-// shown as ***, unless reveal is set. steps are those that were answered, failed
-// is nil where none failed.
-func ReportMacro(file *config.File, name, identity string, inputs map[string]string, steps []macro.StepResult, failed *macro.StepError, reveal bool) *MacroReport {
+// ReportMacro says what a run of a macro sent, got and took. What it was given and
+// what it brought is secret, and so is what looks like it, or is called so: it is
+// shown as ***, unless reveal is set. known are the values of variables and tokens
+// that it had, steps those that were answered; failed is nil where none failed.
+func ReportMacro(known []string, name, identity string, inputs map[string]string, steps []macro.StepResult, failed *macro.StepError, reveal bool) *MacroReport {
 	h := &hider{reveal: reveal}
 	r := &MacroReport{Version: 1, Macro: name, Identity: identity, OK: failed == nil, Requests: []MacroExchange{}, Values: map[string]string{}}
-	for _, value := range VariablesOf(file, identity) {
+	for _, value := range known {
 		if !strings.Contains(value, "://") { // an origin's address is no secret
 			h.secret(value)
 		}
@@ -76,7 +76,7 @@ func ReportMacro(file *config.File, name, identity string, inputs map[string]str
 		r.Requests = append(r.Requests, x)
 	}
 	if failed != nil {
-		r.Failed = &MacroFailure{failed.Step, failed.Kind.String(), failed.Want, h.hide(failed.Got), h.hide(failed.Error())}
+		r.Failed = &MacroFailure{failed.Step, failed.Kind.String(), failed.Want, h.report(failed.Got), h.report(failed.Error())}
 	}
 	return r
 }
@@ -130,6 +130,15 @@ func (h *hider) hide(text string) string {
 		return text
 	}
 	return withoutTokens(h.replace(text))
+}
+
+// report is hide for a text of an application: what is called a credential in it
+// is one, such as what a person was asked for.
+func (h *hider) report(text string) string {
+	if h.reveal {
+		return text
+	}
+	return h.hide(withoutNamed(text))
 }
 
 // replace hides the values that are known. The longest goes first: it may begin
@@ -190,8 +199,8 @@ func withoutTokens(text string) string {
 func (h *hider) exchange(s *macro.StepResult) MacroExchange {
 	x := MacroExchange{Step: s.Step, URL: s.Flow.Origin.URL([]byte(h.hide(string(s.Flow.Request.Path())))), BodyBytes: len(s.Body),
 		Millis: float64(s.Flow.Ended.Sub(s.Flow.Start).Microseconds()) / 1000, Cookies: []string{}, Sets: []string{}, Extracted: map[string]string{}}
-	x.Sent = h.hide(message(s.Flow.Request.Bytes(), s.Sent))
-	x.Got = h.hide(message(s.Response.Bytes(), s.Body))
+	x.Sent = h.report(message(s.Flow.Request.Bytes(), s.Sent))
+	x.Got = h.report(message(s.Response.Bytes(), s.Body))
 	each(&s.Flow.Request.Head, "Cookie", func(value string) {
 		for _, c := range jar.Pairs(value) {
 			x.Cookies = append(x.Cookies, c.Name)

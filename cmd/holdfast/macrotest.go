@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -45,7 +46,7 @@ Without -c it is a macro of a running serve, and serve runs it.`,
 				return err
 			}
 			given, _ := assignments("--input", inputs) // try has read them
-			r := control.ReportMacro(c.File, args[0], identity, given, steps, failed, reveal)
+			r := control.ReportMacro(slices.Collect(maps.Values(control.VariablesOf(c.File, identity))), args[0], identity, given, steps, failed, reveal)
 			if o.asJSON {
 				enc := json.NewEncoder(cmd.OutOrStdout())
 				enc.SetIndent("", "  ")
