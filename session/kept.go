@@ -32,7 +32,9 @@ type keeping struct {
 	keeper Keeper
 	owner  string
 	first  map[string]string // what the configuration gives cookies, by row name
-	marks  map[string]marks  // of recoveries, and of tokens by "token " and their name
+	// marks are of recoveries, and of tokens by "token " and their name. They are
+	// replaced whole, by who holds mu.
+	marks atomic.Pointer[map[string]marks]
 
 	changes atomic.Uint64 // of tokens and sessions, so far
 	// saved and savedJar are the changes, and the jar's version, that are
@@ -363,7 +365,8 @@ func (b bound) toKeep() keptBound { return keptBound{Deaths: b.deaths, Low: b.lo
 // restore makes the identity what was kept of it. Nobody uses it yet.
 func (n *identity) restore() error {
 	k, e := &n.kept, n.pool.engine
-	k.marks = e.marksOf(n)
+	marks := e.marksOf(n)
+	k.marks.Store(&marks)
 	k.at = make(map[rowKey]stamp)
 	k.has, k.cookies, k.sessions = make(map[rowKey][]byte), make(map[string]struct{}), make(map[string]keptSession)
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)

@@ -347,3 +347,37 @@ func TestAPoolSurvivesACrash(t *testing.T) {
 		t.Errorf("%q, after the crash %q, %d logins", first, again, o.loginCount())
 	}
 }
+
+// Sessions begin, with what was kept of them, while a person changes variables.
+func TestSessionsBeginWhileVariablesChange(t *testing.T) {
+	o := newOrigin()
+	const rules = 50
+	var all []rule.Rule
+	for i := range rules {
+		all = append(all, bearer(t, func(r *rule.Rule) {
+			r.Name = fmt.Sprint("rule-", i)
+			r.Recovery = []string{fmt.Sprint("login-", i)}
+			r.Scope.Pattern = fmt.Sprintf("http://o/%d/", i)
+		}))
+	}
+	s := newSetup(t, o, all...)
+	s.Macros = nil
+	for i := range rules {
+		s.Macros = append(s.Macros, step(t, fmt.Sprint("login-", i), "POST http://o/login?{{USER}} HTTP/1.1\n\n", "ACCESS access"))
+	}
+	s.Variables, s.Keeper = map[string]string{"USER": "alice"}, new(memoryKeeper)
+	p := s.start(t, o)
+	var group sync.WaitGroup
+	group.Go(func() {
+		for i := range 2 * rules {
+			value := fmt.Sprint("value-", i)
+			if _, failed := p.engine.SetVariable("", true, "OTHER", &value); failed != nil {
+				t.Error(failed)
+			}
+		}
+	})
+	for i := range rules {
+		p.get(fmt.Sprintf("/%d/", i))
+	}
+	group.Wait()
+}

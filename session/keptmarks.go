@@ -25,11 +25,19 @@ type marks struct {
 
 func tokenMark(name string) string { return "token\x00" + name }
 
-func (k *keeping) of(name string) marks { return k.marks[name] }
+func (k *keeping) of(name string) marks { return k.all()[name] }
+
+// all are the present marks. Nobody changes the map.
+func (k *keeping) all() map[string]marks {
+	if m := k.marks.Load(); m != nil {
+		return *m
+	}
+	return nil
+}
 
 // whoOf says whose a row of the present configuration is to be.
 func (k *keeping) whoOf(row string, token bool) (who []byte, ours bool) {
-	for _, m := range k.marks {
+	for _, m := range k.all() {
 		if m.row == row && m.token == token {
 			return m.who, true
 		}
@@ -106,12 +114,12 @@ func (e *Engine) remark() {
 		next := e.marksOf(n)
 		k := &n.kept
 		k.mu.Lock()
-		for name, m := range k.marks {
+		for name, m := range k.all() {
 			if _, ok := next[name]; !ok {
 				next[name] = m
 			}
 		}
-		k.marks = next
+		k.marks.Store(&next)
 		k.mu.Unlock()
 		n.touch()
 	}

@@ -329,7 +329,8 @@ func (n *identity) remembered() rows {
 	marks := n.pool.engine.marksOf(n)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.marks, k.has, k.cookies = marks, make(map[rowKey][]byte), make(map[string]struct{})
+	k.marks.Store(&marks)
+	k.has, k.cookies = make(map[rowKey][]byte), make(map[string]struct{})
 	all, _, _ := n.differences()
 	for i := range all {
 		all[i].Value = bytes.Clone(all[i].Value)
