@@ -312,3 +312,54 @@ func TestAFleetWaitsForItsDatabase(t *testing.T) {
 		}
 	}
 }
+
+// Sessions that were brought from another project are of no lease here: the next
+// recovery is the newest for all nodes.
+func TestAFleetGoesOnWithSessionsOfAnotherProject(t *testing.T) {
+	fleet := newFleet(t, testenv.Origin{Rotation: testenv.RotateAll, ReuseRevokes: true}, fleetRules, 1)
+	origin := fleet[0].origin
+	for range 3 { // so that the fence is higher than it will be at first
+		all(t, fleet, 1)
+		origin.Kill("alice")
+	}
+	all(t, fleet, 1)
+	rows, err := fleet[0].project.LoadAll(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fleet[0].stop()
+	project := storetest.Project{DSN: storetest.Postgres(t)}
+	err = project.Open(t, store.Options{}).Import(t.Context(), func(im *store.Import) error {
+		for _, r := range rows {
+			if err := im.State(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fleet = nil
+	for n := range 2 {
+		w := &world{t: t, origin: origin, home: t.TempDir(), project: project.Open(t, store.Options{})}
+		w.start(ofNode(fleetRules, n))
+		fleet = append(fleet, w)
+	}
+	all(t, fleet, 1)
+	before := origin.Stats()
+	if before.Logins+before.Refreshes != 4 {
+		t.Errorf("%d logins and %d refreshes, want 4 in all", before.Logins, before.Refreshes)
+	}
+	origin.Kill("alice")
+	for _, w := range fleet {
+		all(t, []*world{w}, 1)
+		for _, w := range fleet {
+			w.reaches(func(s session.Status) bool { return s.Generation == 5 && s.State == "alive" })
+		}
+	}
+	after := origin.Stats()
+	if after.Logins+after.Refreshes != 5 || after.Replaced > 0 || after.BurntRefreshes > 0 {
+		t.Errorf("%d logins, %d refreshes, want 5 in all; %d sessions replaced alive, %d refresh tokens burnt", after.Logins, after.Refreshes, after.Replaced, after.BurntRefreshes)
+	}
+}

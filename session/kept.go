@@ -413,14 +413,23 @@ func (n *identity) restore() error {
 	return nil
 }
 
+// readSession reads a row of a session. A login of a higher fence than the row's
+// was under leases of another project, from which the row was brought: here it is
+// older than all.
+func readSession(r *Row) (s keptSession, err error) {
+	err = json.Unmarshal(r.Value, &s)
+	s.Login = min(s.Login, r.Fence)
+	return s, err
+}
+
 // restoreRow takes one row; false where it is of another configuration, which
 // counts more than what is kept.
 func (n *identity) restoreRow(r *Row, tokens map[string]token, strange bool) (ok bool, err error) {
 	k := &n.kept
 	switch r.Kind {
 	case KeptSession:
-		var s keptSession
-		if err := json.Unmarshal(r.Value, &s); err != nil {
+		s, err := readSession(r)
+		if err != nil {
 			return false, err
 		}
 		if who, ours := k.whoOf(r.Name, false); !ours || !bytes.Equal(s.Who, who) {

@@ -171,7 +171,7 @@ func (n *identity) takeTokens(tokens map[string]token) (born uint64) {
 // of another configuration.
 func (n *identity) ofSession(r *Row) (kept keptSession, ok bool) {
 	who, ours := n.kept.whoOf(r.Name, false)
-	err := json.Unmarshal(r.Value, &kept)
+	kept, err := readSession(r)
 	return kept, err == nil && ours && bytes.Equal(kept.Who, who)
 }
 
