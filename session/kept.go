@@ -312,6 +312,12 @@ func (e *Engine) version() uint64 {
 	}
 }
 
+// follow has the versions that are drawn from now on be later than one.
+func (c *core) follow(version uint64) {
+	for last := c.versions.Load(); last < version && !c.versions.CompareAndSwap(last, version); last = c.versions.Load() {
+	}
+}
+
 // sessionsOf are the sessions of an identity that are kept.
 func (e *Engine) sessionsOf(n *identity) (of []*session) {
 	e.mu.Lock()
@@ -383,7 +389,7 @@ func (n *identity) restore() error {
 		default:
 			continue
 		}
-		e.versions.Store(max(e.versions.Load(), r.Version))
+		e.follow(r.Version)
 		k.at[rowKey{r.Kind, r.Name}] = stamp{r.Fence, r.Version}
 		k.fence = max(k.fence, r.Fence)
 		if len(r.Value) == 0 {

@@ -67,8 +67,7 @@ func (n *identity) takeRows(rows []Row) error {
 		if known && !over {
 			continue
 		}
-		for v := e.versions.Load(); v < r.Version && !e.versions.CompareAndSwap(v, r.Version); v = e.versions.Load() {
-		}
+		e.follow(r.Version)
 		var err error
 		switch r.Kind {
 		case KeptSession:
