@@ -204,12 +204,37 @@ func (s *Store) Retain(ctx context.Context, r Retention, now time.Time) (deleted
 		if size <= r.MaxSize {
 			break
 		}
-		n, err := s.deleteWhere(ctx, `ORDER BY id LIMIT ?`, deleteFlows)
-		if deleted += n; err != nil || n == 0 {
+		ids, err := s.oldest(ctx, size-r.MaxSize)
+		if err != nil || len(ids) == 0 {
 			return deleted, s.advise(err)
+		}
+		n, err := s.Delete(ctx, ids...)
+		if deleted += n; err != nil {
+			return deleted, err
 		}
 	}
 	return deleted, nil
+}
+
+// oldest returns the oldest flows, as many as take so many bytes that nothing
+// else needs, and deleteFlows at most. What small flows share is not counted.
+func (s *Store) oldest(ctx context.Context, excess int64) (ids []int64, err error) {
+	rows, err := s.read.QueryContext(ctx, s.dialect.sql(`SELECT id, length(content) + (
+SELECT coalesce(sum(bytes), 0) FROM bodies WHERE bodies.id IN (SELECT body FROM flow_bodies WHERE flow = flows.id)
+AND NOT EXISTS (SELECT 1 FROM flow_bodies AS later WHERE later.body = bodies.id AND later.flow > flows.id))
+FROM flows ORDER BY id LIMIT ?`), deleteFlows)
+	if err != nil {
+		return nil, err
+	}
+	return ids, each(rows, func() error {
+		var id, bytes int64
+		err := rows.Scan(&id, &bytes)
+		if excess > 0 {
+			ids = append(ids, id)
+		}
+		excess -= bytes
+		return err
+	})
 }
 
 func (s *Store) deleteWhere(ctx context.Context, clause string, args ...any) (int, error) {

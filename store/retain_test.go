@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -73,7 +74,7 @@ func TestRetention(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n, err := s.Retain(t.Context(), store.Retention{MaxSize: size - 1}, now); n != 64 || err != nil {
+		if n, err := s.Retain(t.Context(), store.Retention{MaxSize: size - 1}, now); n == 0 || n > 16 || err != nil {
 			t.Errorf("%d deleted by size, %v", n, err)
 		}
 		if smaller, err := s.Size(t.Context()); err != nil || smaller >= size {
@@ -81,6 +82,38 @@ func TestRetention(t *testing.T) {
 		}
 		if !store.IsPostgres(p.DSN) && (store.Number(t, s, "PRAGMA auto_vacuum") != 2 || store.Number(t, s, "PRAGMA freelist_count") > 100) {
 			t.Errorf("auto_vacuum %d, %d free pages", store.Number(t, s, "PRAGMA auto_vacuum"), store.Number(t, s, "PRAGMA freelist_count"))
+		}
+	})
+}
+
+// Large flows go one by one: what is below the limit stays, the newest above all.
+func TestRetentionBySizeLeavesWhatFits(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, p storetest.Project) {
+		s := p.Open(t, store.Options{})
+		h := history(t, s, store.HistoryOptions{})
+		empty, err := s.Size(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		const flows, large, left = 40, 100_000, 10
+		random := rand.NewChaCha8([32]byte{})
+		for i := range flows {
+			body := make([]byte, large) // which nothing makes smaller
+			random.Read(body)
+			h.Record(plain(t, fmt.Sprintf("/%d", i), string(body)), 0)
+		}
+		flush(t, h)
+		limit := empty + left*large*11/10
+		n, err := s.Retain(t.Context(), store.Retention{MaxSize: limit}, time.Now())
+		if err != nil || n >= flows-left/2 || n < flows-left-2 {
+			t.Errorf("%d of %d deleted, %v", n, flows, err)
+		}
+		if size, err := s.Size(t.Context()); err != nil || size > limit {
+			t.Errorf("%d bytes, %d may be, %v", size, limit, err)
+		}
+		all, err := s.Flows(t.Context(), 0, 100, true)
+		if err != nil || len(all) == 0 || len(all) != flows-n || string(all[0].Flow.Request.Path()) != fmt.Sprintf("/%d", flows-1) {
+			t.Errorf("%d flows are left, %v", len(all), err)
 		}
 	})
 }
