@@ -157,9 +157,11 @@ func (h *Holdfast) Commits() []store.Latency {
 	return h.config.Store.Latencies()
 }
 
-// close writes what waits. Whatever is not written has been said.
-func (h *historian) close() {
-	if h != nil {
-		_ = h.out.Close()
+// close writes what waits. The error says what could not be written, which
+// nobody hears of otherwise where the disk fails until the end.
+func (h *historian) close() error {
+	if h == nil {
+		return nil
 	}
+	return h.out.Close()
 }

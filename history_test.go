@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/holdfast-proxy/holdfast"
@@ -114,5 +115,36 @@ func TestHistoryOfASession(t *testing.T) {
 	}
 	if own == 0 || resent == 0 {
 		t.Errorf("%d requests of our own, %d sent again", own, resent)
+	}
+}
+
+// What is not in the history at the end is said.
+func TestFlowsThatAreLostAtTheEndAreTold(t *testing.T) {
+	var mu sync.Mutex
+	var told []string
+	origin, err := testenv.Origin{}.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(origin.Close)
+	s := storetest.File(t).Open(t, store.Options{})
+	w := &world{t: t, origin: origin, home: t.TempDir(), more: func(c *holdfast.Config) {
+		c.Store, c.Warn = s, func(text string) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, text)
+		}
+	}}
+	w.start("rules: []\n")
+	w.get("/echo")
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	w.get("/echo")
+	w.stop()
+	mu.Lock()
+	defer mu.Unlock()
+	if len(told) != 1 || !strings.HasPrefix(told[0], "1 flows are not in the history") {
+		t.Errorf("%q", told)
 	}
 }

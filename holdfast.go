@@ -328,7 +328,9 @@ func (h *Holdfast) Close() {
 			p.Close()
 		}
 		h.record.close()
-		h.history.close()
+		if err := h.history.close(); err != nil {
+			h.warn(err.Error())
+		}
 	})
 }
 
