@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -64,7 +65,7 @@ func NewClaim(dsn, what string) (*Claim, error) {
 		return c, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(dsn), 0o700); err != nil {
-		return nil, err
+		return nil, advise(err)
 	}
 	path := dsn
 	if real, err := filepath.EvalSymlinks(dsn); err == nil { // by whichever name
@@ -72,7 +73,7 @@ func NewClaim(dsn, what string) (*Claim, error) {
 	}
 	f, err := os.OpenFile(path+claimSuffix, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, advise(err)
 	}
 	ours, err := tryLock(f)
 	if err == nil && !ours {
@@ -91,7 +92,7 @@ func NewClaim(dsn, what string) (*Claim, error) {
 	c.file = f
 	if err := c.say(); err != nil {
 		c.Close()
-		return nil, err
+		return nil, advise(err)
 	}
 	return c, nil
 }
@@ -116,7 +117,9 @@ func (c *Claim) say() error {
 	if err := c.file.Truncate(0); err != nil {
 		return err
 	}
-	_, err = c.file.WriteAt(append(raw, '\n'), 0)
+	if _, err = c.file.WriteAt(append(raw, '\n'), 0); errors.Is(err, syscall.ENOSPC) {
+		return nil // the lock holds all the same, and the project itself may have room
+	}
 	return err
 }
 

@@ -20,6 +20,8 @@ var (
 	ErrReadOnly = errors.New("the project cannot be written to")
 	ErrDamaged  = errors.New("the project's file is damaged, or is none")
 	ErrFull     = errors.New("the disk is full")
+	ErrDisk     = errors.New("the disk refuses to read or write the project")
+	ErrSlow     = errors.New("the project did not answer in time")
 )
 
 // ErrPooled is that a PostgreSQL server stands behind a pooler that nobody spoke
@@ -36,9 +38,11 @@ func sqliteCode(err error) (primary, extended int) {
 }
 
 // advise adds the next step to an error.
-func (s *Store) advise(err error) error {
-	if err == nil || errors.Is(err, ErrBusy) || errors.Is(err, ErrReadOnly) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrFull) {
-		return err
+func advise(err error) error {
+	for _, advised := range []error{nil, ErrBusy, ErrReadOnly, ErrDamaged, ErrFull, ErrDisk, ErrSlow} {
+		if errors.Is(err, advised) {
+			return err
+		}
 	}
 	next := func(kind error, step string) error { return fmt.Errorf("%w: %s (%w)", kind, step, err) }
 	switch primary, _ := sqliteCode(err); primary {
@@ -50,6 +54,8 @@ func (s *Store) advise(err error) error {
 		return next(ErrDamaged, damagedNext)
 	case sqlite3.SQLITE_FULL:
 		return next(ErrFull, "make room, or have the history keep less (history.max_size, history.keep)")
+	case sqlite3.SQLITE_IOERR:
+		return next(ErrDisk, "see what the system's log says of it (dmesg; a file system with errors is made read-only), or use another project with --project")
 	case sqlite3.SQLITE_CANTOPEN:
 		return next(ErrReadOnly, "see whether the directory exists and you may write to it")
 	}
@@ -58,9 +64,13 @@ func (s *Store) advise(err error) error {
 	case errors.As(err, &pg) && (pg.Code == "26000" || pg.Code == "42P05"): // no such prepared statement; one more of that name
 		return next(ErrPooled, "say with --listen-dsn where the server itself is, or give --store default_query_exec_mode=exec")
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return next(ErrReadOnly, "give yourself the right to write the file and its directory, or use another project with --project")
+		return next(ErrReadOnly, "give yourself the right to write the file and its directory, or use another project with --project or --home")
 	case errors.Is(err, syscall.ENOSPC):
 		return next(ErrFull, "make room")
+	case errors.Is(err, syscall.EIO):
+		return next(ErrDisk, "see what the system's log says of it (dmesg)")
+	case errors.Is(err, context.DeadlineExceeded):
+		return next(ErrSlow, "see whether another program holds it (another sqlite3 or a backup, mostly), and whether the disk or the server answers")
 	}
 	return err
 }

@@ -105,6 +105,27 @@ func TestAFullDiskEndsNothing(t *testing.T) {
 	}
 }
 
+// What keeps sessions from being kept is told with the next step, too.
+func TestWhatCannotBeSaved(t *testing.T) {
+	s := storetest.File(t).Open(t, store.Options{})
+	row := store.Row{Kind: "token", Owner: "alice", Name: "T", Version: 1, Value: []byte("t")}
+	store.Do(t, s, "PRAGMA query_only = 1")
+	if err := s.Save(t.Context(), row); !errors.Is(err, store.ErrReadOnly) || !strings.Contains(err.Error(), "give yourself the right") {
+		t.Errorf("read-only: %v", err)
+	}
+	store.Do(t, s, "PRAGMA query_only = 0")
+	goOn := store.Halt(t, s)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := s.Save(ctx, row); !errors.Is(err, store.ErrSlow) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "another program holds it") {
+		t.Errorf("halted: %v", err)
+	}
+	goOn()
+	if err := s.Save(t.Context(), row); err != nil {
+		t.Error(err)
+	}
+}
+
 // What is wrong with a project is told with its place and the next step.
 func TestWhatIsWrongWithAProject(t *testing.T) {
 	try := func(t *testing.T, p storetest.Project, kind error, next string, pragmas ...string) {
@@ -142,7 +163,11 @@ func TestWhatIsWrongWithAProject(t *testing.T) {
 		if os.Geteuid() == 0 { // who may write to every directory but this
 			dir = "/sys"
 		}
-		try(t, storetest.Project{DSN: filepath.Join(dir, "project.db")}, store.ErrReadOnly, "give yourself the right")
+		dsn := filepath.Join(dir, "project.db")
+		try(t, storetest.Project{DSN: dsn}, store.ErrReadOnly, "give yourself the right")
+		if _, err := store.NewClaim(dsn, "holdfast serve"); !errors.Is(err, store.ErrReadOnly) || !strings.Contains(err.Error(), "give yourself the right") || !strings.Contains(err.Error(), dsn) {
+			t.Errorf("claimed: %v", err)
+		}
 	})
 	t.Run("no database", func(t *testing.T) {
 		p := storetest.File(t)

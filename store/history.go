@@ -427,7 +427,7 @@ func (h *History) singly(group []*entry, err error) {
 func (h *History) fails(err error) {
 	h.mu.Lock()
 	said := h.failing != ""
-	h.failing = h.s.advise(err).Error()
+	h.failing = advise(err).Error()
 	text := h.failing
 	h.mu.Unlock()
 	if !said {

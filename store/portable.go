@@ -82,7 +82,7 @@ func (s *Store) Figures(ctx context.Context) (f Figures, err error) {
 		err = s.read.QueryRowContext(ctx, `SELECT CAST(coalesce((SELECT sum(bytes) FROM blocks), 0) + coalesce((SELECT sum(bytes) FROM bodies), 0) AS BIGINT)`).Scan(&f.Bytes)
 	}
 	if err != nil {
-		return f, s.advise(err)
+		return f, advise(err)
 	}
 	if f.Flows > 0 {
 		f.Oldest, f.Newest = time.UnixMicro(oldest).UTC(), time.UnixMicro(newest).UTC()
@@ -95,7 +95,7 @@ func (s *Store) Figures(ctx context.Context) (f Figures, err error) {
 func (s *Store) LoadAll(ctx context.Context) (all []Row, err error) {
 	rows, err := s.read.QueryContext(ctx, `SELECT DISTINCT owner FROM state ORDER BY owner`)
 	if err != nil {
-		return nil, s.advise(err)
+		return nil, advise(err)
 	}
 	var owners []string
 	err = each(rows, func() error {
@@ -142,12 +142,12 @@ func (s *Store) Import(ctx context.Context, fill func(*Import) error) error {
 	defer zip.Close()
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
-		return s.advise(err)
+		return advise(err)
 	}
 	defer tx.Rollback() // after Commit it does nothing
 	var has int64
 	if err := tx.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM (SELECT id FROM flows LIMIT 1) AS f) + (SELECT count(*) FROM state WHERE length(value) > 0)`).Scan(&has); err != nil {
-		return s.advise(err)
+		return advise(err)
 	}
 	if has > 0 {
 		return ErrNotEmpty
@@ -160,7 +160,7 @@ func (s *Store) Import(ctx context.Context, fill func(*Import) error) error {
 	if err == nil {
 		err = tx.Commit()
 	}
-	return s.advise(err)
+	return advise(err)
 }
 
 // Flow adds a flow, with a new id. Its bodies are the import's from then on.

@@ -66,14 +66,14 @@ func (s *Store) IDs(ctx context.Context, after int64, limit int) (ids []int64, e
 			return err
 		})
 	}
-	return ids, s.advise(err)
+	return ids, advise(err)
 }
 
 // flows reads those that a clause says, with their bodies.
 func (s *Store) flows(ctx context.Context, clause string, args ...any) ([]*Stored, error) {
 	rows, err := s.read.QueryContext(ctx, s.dialect.sql(`SELECT `+rowColumns+` FROM flows `+clause), args...)
 	if err != nil {
-		return nil, s.advise(err)
+		return nil, advise(err)
 	}
 	var found []row
 	err = each(rows, func() error {
@@ -83,7 +83,7 @@ func (s *Store) flows(ctx context.Context, clause string, args ...any) ([]*Store
 		return err
 	})
 	if err != nil {
-		return nil, s.advise(err)
+		return nil, advise(err)
 	}
 	var all []*Stored
 	contents := unpacker{s: s}
@@ -93,14 +93,14 @@ func (s *Store) flows(ctx context.Context, clause string, args ...any) ([]*Store
 			err = damage
 		}
 		if err != nil {
-			return nil, s.advise(err)
+			return nil, advise(err)
 		}
 		if stored != nil {
 			all = append(all, stored)
 		}
 	}
 	if err := s.readBodies(ctx, all); err != nil {
-		return nil, s.advise(err)
+		return nil, advise(err)
 	}
 	return all, nil
 }

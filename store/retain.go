@@ -35,7 +35,7 @@ func (s *Store) Delete(ctx context.Context, ids ...int64) (deleted int, err erro
 			}
 		}
 		if err != nil {
-			return deleted, s.advise(err)
+			return deleted, advise(err)
 		}
 		deleted += n
 	}
@@ -185,7 +185,7 @@ func (s *Store) Retain(ctx context.Context, r Retention, now time.Time) (deleted
 	for r.Keep > 0 {
 		n, err := s.deleteWhere(ctx, `WHERE at < ? ORDER BY at LIMIT ?`, now.Add(-r.Keep).UnixMicro(), deleteFlows)
 		if deleted += n; err != nil {
-			return deleted, s.advise(err)
+			return deleted, advise(err)
 		}
 		if n < deleteFlows {
 			break
@@ -193,7 +193,7 @@ func (s *Store) Retain(ctx context.Context, r Retention, now time.Time) (deleted
 	}
 	if r.Keep > 0 {
 		if err := s.dropWeeks(ctx, now.Add(-r.Keep)); err != nil {
-			return deleted, s.advise(err)
+			return deleted, advise(err)
 		}
 	}
 	for r.MaxSize > 0 {
@@ -206,7 +206,7 @@ func (s *Store) Retain(ctx context.Context, r Retention, now time.Time) (deleted
 		}
 		ids, err := s.oldest(ctx, size-r.MaxSize)
 		if err != nil || len(ids) == 0 {
-			return deleted, s.advise(err)
+			return deleted, advise(err)
 		}
 		n, err := s.Delete(ctx, ids...)
 		if deleted += n; err != nil {
@@ -262,7 +262,7 @@ func (s *Store) Size(ctx context.Context) (size int64, err error) {
 		question = `SELECT (SELECT coalesce(sum(bytes), 0) FROM blocks)::bigint + (SELECT coalesce(sum(bytes), 0) FROM bodies)::bigint`
 	}
 	err = s.read.QueryRowContext(ctx, question).Scan(&size)
-	return size, s.advise(err)
+	return size, advise(err)
 }
 
 // retain keeps the history within its retention until it is closed.

@@ -84,7 +84,7 @@ func (s *Store) Search(ctx context.Context, o Search) (*Found, error) {
 	x := &search{s: s, o: o, plan: plan(s.signs(), o.Query), deadline: time.Now().Add(o.Within)}
 	found, err := x.run(ctx)
 	if err != nil {
-		return nil, s.advise(err)
+		return nil, advise(err)
 	}
 	return found, nil
 }

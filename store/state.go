@@ -81,9 +81,9 @@ func (s *Store) Save(ctx context.Context, rows ...Row) error {
 	q.mu.Unlock()
 	select {
 	case err := <-job.done:
-		return err
+		return advise(err)
 	case <-ctx.Done():
-		return ctx.Err()
+		return advise(ctx.Err())
 	}
 }
 
@@ -228,7 +228,7 @@ func (s *Store) Load(ctx context.Context, kind, owner string) (rows []Row, err e
 	found, err := s.read.QueryContext(ctx, s.dialect.sql(`SELECT kind, owner, name, version, fence, value FROM state
 		WHERE owner = ? AND (kind = ? OR ? = '') ORDER BY kind, name`), owner, kind, kind)
 	if err != nil {
-		return nil, s.advise(err)
+		return nil, advise(err)
 	}
 	defer found.Close()
 	for found.Next() {

@@ -263,7 +263,7 @@ func (s *Store) explain(dsn string, err error) error {
 			dsn = u.Redacted()
 		}
 	}
-	return fmt.Errorf("%s: %w", dsn, s.advise(err))
+	return fmt.Errorf("%s: %w", dsn, advise(err))
 }
 
 // Close ends the history, and all connections. A Save under way ends first; other
