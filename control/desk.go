@@ -113,20 +113,30 @@ func failed(err *flow.Error) error {
 
 // Status is what holds for the whole.
 type Status struct {
-	Version    int               `json:"v" doc:"Of this shape: 1."`
-	Name       string            `json:"name" doc:"holdfast"`
-	Program    string            `json:"version" doc:"Of the program."`
-	Uptime     float64           `json:"uptime_s" doc:"For how many seconds it has been there."`
-	Config     string            `json:"config" doc:"The configuration file; empty: none."`
-	Identity   string            `json:"identity" doc:"Who requests speak for that name nobody."`
-	Identities int               `json:"identities"`
-	Rules      int               `json:"rules" doc:"That are switched on."`
-	Listeners  []string          `json:"listeners" nullable:"false" doc:"Where clients come in."`
-	Clients    int               `json:"connections" doc:"With clients, open now."`
-	States     map[string]int    `json:"sessions" doc:"How many sessions are in each state."`
-	Totals     holdfast.Totals   `json:"totals"`
-	Reveal     bool              `json:"reveal_secrets" doc:"Whether secrets are shown to those who ask."`
-	Links      map[string]string `json:"links,omitempty"`
+	Version    int                 `json:"v" doc:"Of this shape: 1."`
+	Name       string              `json:"name" doc:"holdfast"`
+	Program    string              `json:"version" doc:"Of the program."`
+	Uptime     float64             `json:"uptime_s" doc:"For how many seconds it has been there."`
+	Config     string              `json:"config" doc:"The configuration file; empty: none."`
+	Identity   string              `json:"identity" doc:"Who requests speak for that name nobody."`
+	Identities int                 `json:"identities"`
+	Rules      int                 `json:"rules" doc:"That are switched on."`
+	Listeners  []string            `json:"listeners" nullable:"false" doc:"Where clients come in."`
+	Clients    int                 `json:"connections" doc:"With clients, open now."`
+	States     map[string]int      `json:"sessions" doc:"How many sessions are in each state."`
+	Totals     holdfast.Totals     `json:"totals"`
+	History    *store.HistoryStats `json:"history,omitempty" doc:"What became of the flows that go to the history; missing where it is off."`
+	Reveal     bool                `json:"reveal_secrets" doc:"Whether secrets are shown to those who ask."`
+	Links      map[string]string   `json:"links,omitempty"`
+}
+
+// kept is nil where there is none.
+func (d *Desk) kept() *store.HistoryStats {
+	stats, has := d.proxy.History()
+	if !has {
+		return nil
+	}
+	return &stats
 }
 
 type nothing struct{}
@@ -139,7 +149,7 @@ func statusOperations() []Operation {
 				h := d.proxy
 				st := &Status{Version: 1, Name: "holdfast", Program: d.version, Uptime: h.Uptime().Round(time.Millisecond).Seconds(), Config: h.File().Name,
 					Identity: d.defaultName(), Identities: len(h.Engine().Names()), Rules: len(h.Engine().Rules().Rules()), Listeners: h.Places(),
-					Clients: h.Connections(), States: map[string]int{}, Totals: h.Totals(), Reveal: d.reveal}
+					Clients: h.Connections(), States: map[string]int{}, Totals: h.Totals(), History: d.kept(), Reveal: d.reveal}
 				for _, s := range h.Engine().Overview() {
 					st.States[s.State]++
 				}
@@ -148,7 +158,7 @@ func statusOperations() []Operation {
 		of(Operation{Name: "metrics.summary", Doc: "Count what has happened so far, as /metrics does for a monitoring system.", Danger: Read,
 			Method: "GET", Path: "/metrics/summary", Tool: "status.metrics", Command: "metrics"},
 			func(_ context.Context, d *Desk, _ *nothing) (*Summary, error) {
-				return &Summary{1, d.proxy.Totals(), d.proxy.Engine().Counts(), d.proxy.Connections(), d.trace.lost(), d.events.Listeners()}, nil
+				return &Summary{1, d.proxy.Totals(), d.proxy.Engine().Counts(), d.proxy.Connections(), d.trace.lost(), d.events.Listeners(), d.kept()}, nil
 			}),
 		of(Operation{Name: "identity.list", Doc: "List the identities: who Holdfast can be logged in as.", Danger: Read,
 			Method: "GET", Path: "/identities", Tool: "identities.list", Command: "identity list"}, listIdentities),

@@ -11,6 +11,7 @@ import (
 
 	"github.com/holdfast-proxy/holdfast"
 	"github.com/holdfast-proxy/holdfast/session"
+	"github.com/holdfast-proxy/holdfast/store"
 )
 
 // What is kept of a trace.
@@ -91,12 +92,13 @@ type traceParams struct {
 
 // Summary counts what has happened.
 type Summary struct {
-	Version     int             `json:"v" doc:"Of this shape: 1."`
-	Totals      holdfast.Totals `json:"totals"`
-	Engine      session.Counts  `json:"engine"`
-	Connections int             `json:"connections" doc:"With clients, open now."`
-	Overwritten uint64          `json:"trace_lines_overwritten" doc:"In the memory of the newest lines; a file has them."`
-	Listeners   int             `json:"event_listeners"`
+	Version     int                 `json:"v" doc:"Of this shape: 1."`
+	Totals      holdfast.Totals     `json:"totals"`
+	Engine      session.Counts      `json:"engine"`
+	Connections int                 `json:"connections" doc:"With clients, open now."`
+	Overwritten uint64              `json:"trace_lines_overwritten" doc:"In the memory of the newest lines; a file has them."`
+	Listeners   int                 `json:"event_listeners"`
+	History     *store.HistoryStats `json:"history,omitempty" doc:"What became of the flows that go to the history; missing where it is off."`
 }
 
 func traceOperations() []Operation {

@@ -54,14 +54,14 @@ type HistoryOptions struct {
 
 // HistoryStats say what became of the flows.
 type HistoryStats struct {
-	Written uint64 `json:"written"`
-	Waiting int64  `json:"waiting"` // flows
-	Bytes   int64  `json:"bytes"`   // that they and bodies on their way take
+	Written uint64 `json:"written" doc:"Flows that are on the disk."`
+	Waiting int64  `json:"waiting" doc:"Flows that wait for the disk."`
+	Bytes   int64  `json:"bytes" doc:"That they and bodies on their way take."`
 	// Dropped are flows that were left out, Bodies those of which a body was.
-	Dropped uint64 `json:"dropped"`
-	Bodies  uint64 `json:"bodies_dropped"`
+	Dropped uint64 `json:"dropped" doc:"Flows that were left out."`
+	Bodies  uint64 `json:"bodies_dropped" doc:"Flows of which a body was left out."`
 	// Failing is why nothing can be written at the moment; "" when it can.
-	Failing string `json:"failing,omitempty"`
+	Failing string `json:"failing,omitempty" doc:"Why nothing can be written at the moment; missing: it can."`
 }
 
 // History writes flows behind the traffic's back. Any goroutine may call its

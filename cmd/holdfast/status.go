@@ -38,6 +38,12 @@ func statusCommand() *cobra.Command {
 			t := &s.Totals
 			fmt.Fprintf(w, "so far    %d requests, %d connections open; %d logins, %d dead answers that no client saw, %d that one did, %d refused, %d failed\n",
 				t.Requests, s.Clients, t.Logins, t.Absorbed, t.Lost, t.Refused, t.Failed)
+			if h := s.History; h != nil {
+				fmt.Fprintf(w, "history   %d flows written, %d wait; %d are left out, and bodies of %d\n", h.Written, h.Waiting, h.Dropped, h.Bodies)
+				if h.Failing != "" {
+					fmt.Fprintf(w, "history   cannot be written: %s\n", readable(h.Failing))
+				}
+			}
 			return nil
 		})
 }
@@ -61,10 +67,11 @@ func metricsCommand() *cobra.Command {
 				return printJSON(cmd, s)
 			}
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			for _, line := range []struct {
+			type line struct {
 				what string
 				n    any
-			}{
+			}
+			lines := []line{
 				{"requests of clients", s.Totals.Requests}, {"requests of Holdfast's own", s.Totals.Own}, {"requests that a rule covers", s.Engine.Requests},
 				{"time that Holdfast adds to one", s.Totals.Added.Round(time.Microsecond)},
 				{"answers judged dead", s.Engine.Dead}, {"of these, contradicted", s.Engine.Contradicted}, {"of these, given to a client", s.Totals.Lost},
@@ -72,7 +79,12 @@ func metricsCommand() *cobra.Command {
 				{"recoveries", s.Engine.Recoveries}, {"of these, ahead of the end", s.Engine.Ahead}, {"logins", s.Engine.Logins},
 				{"runs of confirm macros", s.Engine.Confirms}, {"runs of probes", s.Engine.Probes}, {"tokens taken from answers", s.Engine.Extracted},
 				{"connections open", s.Connections}, {"lines of the trace lost", s.Totals.Missed}, {"listeners to events", s.Listeners},
-			} {
+				{"times a session was not kept", s.Engine.Unkept},
+			}
+			if h := s.History; h != nil {
+				lines = append(lines, line{"flows in the history", h.Written}, line{"flows waiting for the disk", h.Waiting}, line{"flows left out of it", h.Dropped}, line{"flows whose body was left out", h.Bodies})
+			}
+			for _, line := range lines {
 				fmt.Fprintf(t, "%s\t%v\n", line.what, line.n)
 			}
 			return t.Flush()
