@@ -11,6 +11,7 @@ import (
 
 	"github.com/holdfast-proxy/holdfast/flow"
 	"github.com/holdfast-proxy/holdfast/jar"
+	"github.com/holdfast-proxy/holdfast/macro"
 	"github.com/holdfast-proxy/holdfast/rule"
 	"github.com/holdfast-proxy/holdfast/session"
 )
@@ -308,5 +309,23 @@ func TestActionCheckSessionBrowserThatNobodyUses(t *testing.T) {
 	p.wantRefused(p.get("/x"), flow.ReasonPerson)
 	if got := p.engine.Status(); len(got) != 1 || got[0].State != "dead" || len(got[0].Recovery) != 1 || got[0].Recovery[0] != "browser" {
 		t.Errorf("status %+v", got)
+	}
+}
+
+// A script that fetches nothing has no answer to look at, which is no word about the
+// session.
+func TestActionCheckSessionWithoutAnAnswer(t *testing.T) {
+	for _, text := range []string{"variables.set('A', 'b')", "false"} {
+		o := newOrigin()
+		o.listen("/x")
+		s := newSetup(t, o, acts(rule.Action{CheckSession: &rule.CheckSession{Probe: rule.ProbeMacro, Macro: "whoami", Literal: "sign in"}}))
+		s.Macros = append(s.Macros, &macro.Macro{Name: "whoami", Steps: []macro.Step{{Script: program(t, text)}}})
+		var warned atomic.Value
+		s.Warn = func(text string) { warned.Store(text) }
+		p := s.start(t, o)
+		p.want(p.get("/x"), 200)
+		if said, _ := warned.Load().(string); !strings.Contains(said, "no answer to look at") {
+			t.Errorf("%s: warned of %q", text, said)
+		}
 	}
 }

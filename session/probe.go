@@ -132,15 +132,23 @@ func (s *session) askSession(q *inquiry, p *prober) (alive bool) {
 func (s *session) wordOf(ctx context.Context, q *inquiry) (bad bool, err error) {
 	result, err := s.engine.macros[q.macro].Run(ctx, s.env())
 	var step *macro.StepError
-	switch rejected := errors.As(err, &step) && step.Kind == macro.Rejected; {
-	case err != nil && !rejected:
+	rejected := errors.As(err, &step) && step.Kind == macro.Rejected
+	if err != nil && !rejected {
 		return false, err
-	case q.invalid == nil:
-		return rejected, nil
-	case rejected: // its answer was not as the macro wants it, and is one all the same
-		return matches(q.invalid, &step.Steps[len(step.Steps)-1]), nil
 	}
-	return matches(q.invalid, &result.Steps[len(result.Steps)-1]), nil
+	if q.invalid == nil {
+		return rejected, nil
+	}
+	var answers []macro.StepResult
+	if rejected { // its answer was not as the macro wants it, and is one all the same
+		answers = step.Steps
+	} else {
+		answers = result.Steps
+	}
+	if len(answers) == 0 { // of a script that fetched nothing
+		return false, errors.New("it sent no request, so there is no answer to look at")
+	}
+	return matches(q.invalid, &answers[len(answers)-1]), nil
 }
 
 // askFirst asks the macro when it is due, before the request is sent. With a
