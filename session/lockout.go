@@ -53,6 +53,13 @@ func (g *guard) follow(l Lockout) {
 	g.policy = l.withDefaults()
 }
 
+// most is after how many failures nobody tries again.
+func (g *guard) most() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.policy.Failures
+}
+
 // recent returns the failures within the window, and the version that they are
 // kept with. A full count does not age: it stays until a person unlocks it.
 func (g *guard) recent(key lockKey) (failures []time.Time, version uint64) {

@@ -208,7 +208,7 @@ func (s *session) refusedError(refused []string, rejected bool) *flow.Error {
 		return failed
 	}
 	return &flow.Error{Reason: flow.ReasonRecovery, Detail: detail,
-		Next: fmt.Sprintf("see what the macro expects and what the origin answered (failed login %d of %d)", n, e.guard.policy.Failures)}
+		Next: fmt.Sprintf("see what the macro expects and what the origin answered (failed login %d of %d)", n, e.guard.most())}
 }
 
 func (s *session) lockedError(n int) *flow.Error {

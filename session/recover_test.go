@@ -458,3 +458,31 @@ func TestOurOwnRequestsAndThoseOfNoRulePassUntouched(t *testing.T) {
 		t.Errorf("got %v", r)
 	}
 }
+
+// A login fails while another configuration, with other limits maybe, begins to hold.
+func TestLoginsFailWhileTheConfigurationIsReplaced(t *testing.T) {
+	o := newOrigin()
+	o.handle("/login", func(_ context.Context, f *flow.Flow) error { return answer(f, 403, "no") })
+	s := newSetup(t, o, bearer(t))
+	s.Lockout = session.Lockout{Failures: 10_000}
+	p := s.start(t, o)
+	var group sync.WaitGroup
+	var done atomic.Bool
+	group.Go(func() {
+		e := p.engine
+		for !done.Load() {
+			var err error
+			if e, _, err = e.Next(s.Config); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 200 {
+		if r := p.get("/x"); r.failed == nil || r.failed.Reason != flow.ReasonRecovery {
+			t.Fatalf("%+v", r)
+		}
+	}
+	done.Store(true)
+	group.Wait()
+}
