@@ -547,6 +547,15 @@ func TestVariablesByHandOutlastARestart(t *testing.T) {
 	w.stop()
 	w.start(other)
 	want("after another restart", "MORE=mine SAYS=1 ")
+	set("alice", "PASS", nil) // and by who speaks where nobody is named
+	if _, failed := w.h.SetVariable("", false, "PASS", &mine); failed != nil {
+		t.Error(failed)
+	}
+	want("set for whom nobody named", "MORE=mine SAYS=1 PASS=mine")
+	if _, err := w.h.Reload(w.compile(other)); err != nil {
+		t.Fatal(err)
+	}
+	want("after a reload with that", "MORE=mine SAYS=1 PASS=mine")
 	if _, failed := w.h.SetVariable("nobody", false, "A", &mine); failed == nil {
 		t.Error("a variable of nobody was set")
 	}

@@ -31,8 +31,11 @@ func (h *Holdfast) SetVariable(identity string, global bool, name string, value 
 	defer h.changing.Unlock()
 	file := h.File()
 	v := variable{Identity: identity, Name: name, Value: value}
-	if global || len(file.Identities) == 0 {
+	switch {
+	case global || len(file.Identities) == 0:
 		v.Identity = ""
+	case identity == "": // who speaks where nobody is named: see session.Engine
+		v.Identity = file.Order[0]
 	}
 	v.Over = saysOf(file, &v)
 	kept := slices.DeleteFunc(slices.Clone(h.changed.Variables), func(o variable) bool { return v.same(&o) })
