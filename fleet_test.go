@@ -363,3 +363,21 @@ func TestAFleetGoesOnWithSessionsOfAnotherProject(t *testing.T) {
 		t.Errorf("%d logins, %d refreshes, want 5 in all; %d sessions replaced alive, %d refresh tokens burnt", after.Logins, after.Refreshes, after.Replaced, after.BurntRefreshes)
 	}
 }
+
+// A session of a fleet goes on under a macro with another text, since the other
+// nodes have the old one for a while; and that is what is said.
+func TestASessionOfAFleetGoesOnUnderAnotherText(t *testing.T) {
+	w := newFleet(t, testenv.Origin{Rotation: testenv.RotateAll, ReuseRevokes: true}, fleetRules, 1)[0]
+	all(t, []*world{w}, 1)
+	out, err := w.h.Reload(w.compile(ofNode(fleetRules, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out.Sessions.GoOn != 1 || len(out.Sessions.Anew)+len(out.Sessions.GaveUp) > 0 {
+		t.Errorf("said of the sessions: %+v", out.Sessions)
+	}
+	all(t, []*world{w}, 1)
+	if s := w.origin.Stats(); s.Logins+s.Refreshes != 1 {
+		t.Errorf("%d logins and %d refreshes, want one", s.Logins, s.Refreshes)
+	}
+}

@@ -28,7 +28,9 @@ const maxLives = 4096
 // that are under way; the two engines have the sessions in common that mean the
 // same under both: those of an identity of the same name, whose macros are the
 // same and send the same credentials to the same hosts. Other sessions of an
-// identity begin anew, and so does their count of failed logins.
+// identity begin anew, and so does their count of failed logins. In a fleet the
+// text of a macro may be another, as it is for a while where it is changed on one
+// node after the other: sessions go on as they are kept.
 //
 // This engine is the newest one; one call at a time is made. What c says of
 // Keeper, Fleet and the functions is what this one's Config says. An error leaves
@@ -184,10 +186,10 @@ func (p *passage) complete() *Handover {
 			out.GoOn++
 		case !p.to.mayHave(s):
 			out.GaveUp = append(out.GaveUp, s.words())
-		case p.changed[s.key] || !p.to.has(s):
-			out.Anew = append(out.Anew, s.words())
-		default:
+		case p.to.goesOn(s, p.changed[s.key]):
 			out.GoOn++ // as it was kept
+		default:
+			out.Anew = append(out.Anew, s.words())
 		}
 	}
 	for _, n := range p.left {
@@ -212,11 +214,13 @@ func (p *passage) complete() *Handover {
 	return out
 }
 
-// has reports whether there is a session like one of another engine, and
-// mayHave whether one can come to be.
-func (e *Engine) has(like *session) bool {
+// goesOn reports whether there is a session like one of another engine. One
+// whose recovery has changed is it only where there was a login already, by what is
+// kept of it: a fleet's, under another text of a macro. mayHave reports whether one
+// can come to be.
+func (e *Engine) goesOn(like *session, changed bool) bool {
 	return slices.ContainsFunc(e.all(), func(s *session) bool {
-		return s.key == like.key && s.identity.number == like.identity.number
+		return s.key == like.key && s.identity.number == like.identity.number && (!changed || s.generation.Load() > 0)
 	})
 }
 
