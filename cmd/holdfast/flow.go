@@ -156,28 +156,57 @@ func (p *flowPrinter) print(f *control.Flow) error {
 	if p.json != nil {
 		return p.json.Encode(f)
 	}
-	const row = "%8v  %-14s  %-8s %-8s %3s %9v  %-7s %s"
 	if !p.head {
 		p.head = true
-		if _, err := fmt.Fprintf(p.out, row+"\n", "ID", "TIME", "TOOL", "IDENTITY", "ST", "LENGTH", "METHOD", "URL"); err != nil {
+		if _, err := fmt.Fprintln(p.out, p.row("ID", "TIME", "TOOL", "IDENTITY", "ST", "LENGTH", "METHOD")+"URL"); err != nil {
 			return err
 		}
 	}
-	status := "-"
+	status, at := "-", "01-02 15:04:05"
 	if f.Status > 0 {
 		status = fmt.Sprint(f.Status)
 	}
-	line := fmt.Sprintf(row, f.ID, f.Time.Local().Format("01-02 15:04:05"), readable(or(f.Tool, "-")), readable(or(f.Identity, "-")), status, f.Length, readable(f.Method), readable(f.URL))
+	if p.narrow() {
+		at = "15:04:05"
+	}
+	row := p.row(f.ID, f.Time.Local().Format(at), readable(or(f.Tool, "-")), readable(or(f.Identity, "-")), status, f.Length, readable(f.Method))
 	notable := slices.DeleteFunc(slices.Clone(f.Flags), func(flag string) bool { return flag == "rules" || flag == "traced" || flag == "edited" })
 	tail := ""
 	if len(notable) > 0 {
 		tail = "  " + strings.Join(notable, ",")
 	}
-	if runes := []rune(line); p.width > 0 && len(runes)+len(tail) > p.width && p.width-len(tail) > 80 {
-		line = string(runes[:p.width-len(tail)-1]) + "…"
-	}
-	_, err := fmt.Fprintln(p.out, line+tail)
+	_, err := fmt.Fprintln(p.out, row+p.fit(readable(f.URL), p.width-len([]rune(row))-len(tail))+tail)
 	return err
+}
+
+// narrow reports whether a terminal has no room for all columns and a URL.
+func (p *flowPrinter) narrow() bool { return p.width > 0 && p.width < 110 }
+
+// row is what stands in front of a URL.
+func (p *flowPrinter) row(id any, at, tool, identity, status string, length any, method string) string {
+	if p.narrow() {
+		return fmt.Sprintf("%6v %-8s %-7s %-7s %3s %-6s ", id, at, tool, identity, status, method)
+	}
+	return fmt.Sprintf("%8v  %-14s  %-8s %-8s %3s %9v  %-7s ", id, at, tool, identity, status, length, method)
+}
+
+// fit is a URL in a terminal that has room for so many characters of it: where
+// that is too little first without its origin, then without its end, of which a
+// few characters are shown in any case.
+func (p *flowPrinter) fit(url string, room int) string {
+	const least = 10
+	if room = max(room, least); p.width == 0 || len([]rune(url)) <= room {
+		return url
+	}
+	if _, rest, found := strings.Cut(url, "://"); found && p.narrow() {
+		if slash := strings.IndexByte(rest, '/'); slash >= 0 {
+			url = "…" + rest[slash:]
+		}
+	}
+	if runes := []rune(url); len(runes) > room {
+		url = string(runes[:room-1]) + "…"
+	}
+	return url
 }
 
 // followed is how many of the newest ids are looked through for new ones.
