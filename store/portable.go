@@ -221,8 +221,11 @@ func Delete(ctx context.Context, path string) error {
 	if closed := db.Close(); err == nil {
 		err = closed
 	}
-	if err != nil || mode != "delete" {
-		return fmt.Errorf("%s is in use, or is no project (%w): end the Holdfast that has it open", path, errors.Join(err, errors.New("mode "+mode)))
+	if err == nil && mode != "delete" {
+		err = errors.New("mode " + mode)
+	}
+	if err != nil {
+		return fmt.Errorf("%s is in use, or is no project (%w): end the Holdfast that has it open", path, err)
 	}
 	for _, beside := range []string{"-wal", "-shm", claimSuffix} {
 		if err := os.Remove(path + beside); err != nil && !errors.Is(err, os.ErrNotExist) {

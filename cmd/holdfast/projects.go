@@ -61,7 +61,14 @@ func projectListCommand() *cobra.Command {
 				if !is || err != nil || !info.Mode().IsRegular() {
 					continue
 				}
-				all = append(all, shownProject{1, name, filepath.Join(dir, f.Name()), info.Size(), info.ModTime().UTC()})
+				p := shownProject{1, name, filepath.Join(dir, f.Name()), info.Size(), info.ModTime().UTC()}
+				if log, err := os.Stat(p.Path + "-wal"); err == nil { // what is new stands there while somebody has it open
+					p.Bytes += log.Size()
+					if log.ModTime().After(p.Changed) {
+						p.Changed = log.ModTime().UTC()
+					}
+				}
+				all = append(all, p)
 			}
 			if asJSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(all)
