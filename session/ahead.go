@@ -424,8 +424,10 @@ func (s *session) spends(m *macro.Macro) string {
 
 // aboutToSpend has it durable that a macro is about to send what can be sent
 // once: if this process ends before the answer is kept, it is not sent again.
-// done ends that, after what the answer brought is there. The error is of a fleet,
-// where nobody may spend it as long as others cannot know.
+// done ends that, after what the answer brought is there; what brought nothing
+// stays until the recovery ends, since a refused refresh token that is sent once
+// more is a theft to some origins. The error is of a fleet, where nobody may spend
+// it as long as others cannot know.
 func (s *session) aboutToSpend(m *macro.Macro) (done func(), err error) {
 	spent := ""
 	if s.identity.kept.keeper != nil && (m.Once || m != s.recovery[len(s.recovery)-1]) { // else there is no other way
@@ -453,6 +455,13 @@ func (s *session) aboutToSpend(m *macro.Macro) (done func(), err error) {
 		a.mu.Unlock()
 		s.identity.touch()
 	}, err
+}
+
+// spendsNothing says that no macro is under way any more.
+func (a *ahead) spendsNothing() {
+	a.mu.Lock()
+	clear(a.spending)
+	a.mu.Unlock()
 }
 
 // adopts says that the tokens of the next generation are about to be there.

@@ -132,8 +132,8 @@ func (s *session) attempt(ctx context.Context, r *recovery, m *macro.Macro) erro
 		spent = s.spends(m)
 	}
 	done, err := s.aboutToSpend(m)
-	defer done()
 	if err != nil {
+		done()
 		return err
 	}
 	result, err := s.runPatiently(ctx, r, m, spent != "")
@@ -159,6 +159,7 @@ func (s *session) attempt(ctx context.Context, r *recovery, m *macro.Macro) erro
 	}
 	s.keepCookies(result.Steps)
 	s.bornAgain(r, result, began)
+	done()
 	return nil
 }
 

@@ -243,6 +243,7 @@ func (s *session) finish(r *recovery, err *flow.Error) {
 	if unseen && err != nil && err.Reason != flow.ReasonClosing {
 		s.aheadFailed(err)
 	}
+	s.ahead.spendsNothing()
 	s.identity.touch()
 	s.identity.settle() // before anybody goes on with it
 	close(r.done)
