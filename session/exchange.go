@@ -432,6 +432,45 @@ func (x *exchange) stampAndInject(ctx context.Context) {
 		x.sendBody() // Content-Length is part of what is computed from
 		x.compute(ctx, slices.Clone(places))
 	}
+	x.restamp()
+}
+
+// restamp has a request whose session was recovered between its stamp and its
+// tokens, and which carries the new ones, count as one of the new session. Else
+// what its answer brings would be taken for the dead one's, and lost.
+func (x *exchange) restamp() {
+	n := x.identity
+	if !x.anyToken(func(u *rule.Update) bool { return n.isSince(u.Token, x.flow.Stamp.Sequence) }) {
+		return
+	}
+	n.mu.Lock() // whoever changes tokens has drawn their number then, and nobody else does
+	defer n.mu.Unlock()
+	sequence := x.engine.next()
+	carries := false
+	old := x.anyToken(func(u *rule.Update) bool {
+		value, ok := x.lookup(u.Token)
+		if !ok || x.flow.Keeps(u.Target.Place()) {
+			return false
+		}
+		holds := u.Target.Holds(&x.message, value, x.lookup)
+		carries = carries || holds
+		return !holds
+	})
+	if carries && !old {
+		x.flow.Stamp.Sequence = sequence
+	}
+}
+
+// anyToken reports whether something is so of a token that a rule puts in.
+func (x *exchange) anyToken(is func(*rule.Update) bool) bool {
+	for _, r := range x.rules {
+		for i := range r.Updates {
+			if u := &r.Updates[i]; u.Puts() && is(u) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // computes reports whether a script computes a value from the request.

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"maps"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -207,13 +208,12 @@ func (n *identity) publish(next map[string]token, draw func() uint64, ordered bo
 // changedSince reports whether one of the tokens was set after the sequence
 // number: a request stamped with it did not carry the present value.
 func (n *identity) changedSince(names []string, sequence uint64) bool {
-	tokens := *n.tokens.Load()
-	for _, name := range names {
-		if tokens[name].set > sequence {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(names, func(name string) bool { return n.isSince(name, sequence) })
+}
+
+// isSince is changedSince for one token.
+func (n *identity) isSince(name string, sequence uint64) bool {
+	return (*n.tokens.Load())[name].set > sequence
 }
 
 // remember notes that a token had a value. mu is held.
