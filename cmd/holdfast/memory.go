@@ -21,8 +21,8 @@ const (
 )
 
 // giveBack returns memory to the system whenever work has ended, until ctx
-// does. The collector runs when the heap has doubled, so after a burst, such
-// as a thousand handshakes, it would not run for as long as nobody does
+// does. The collector runs when the heap has grown, see pace, so after a burst,
+// such as a thousand handshakes, it would not run for as long as nobody does
 // anything, and what the burst needed would stay. Under load nothing of this
 // happens: it costs nothing per request.
 func giveBack(ctx context.Context) {
