@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -51,9 +52,9 @@ func (o *options) onHangup(ctx context.Context, cmd *cobra.Command, h *holdfast.
 	}
 	var once sync.Once
 	over := make(chan struct{})
+	had := o.looks(h)
 	go func() {
 		defer close(over)
-		had := o.looks(h)
 		last := had
 		for {
 			select {
@@ -62,15 +63,21 @@ func (o *options) onHangup(ctx context.Context, cmd *cobra.Command, h *holdfast.
 			case <-hangups:
 			case <-ticks:
 				now := o.looks(h)
-				settled := now == last
-				if last = now; now == had || !settled {
+				settled := maps.Equal(now, last)
+				if last = now; maps.Equal(now, had) || !settled {
 					continue // nothing has changed, or somebody still writes
 				}
 			}
+			before := o.looks(h)
 			if _, err := o.reread(cmd, h); err != nil {
 				tellRefused(cmd.ErrOrStderr(), err)
 			}
-			had = o.looks(h)
+			had = o.looks(h) // it may name other files now
+			for path := range had {
+				if look, there := before[path]; there {
+					had[path] = look // what came while it was read is a change
+				}
+			}
 			last = had
 		}
 	}()
@@ -95,17 +102,16 @@ func tellRefused(w io.Writer, err error) {
 }
 
 // looks is how the file, and the files that it names, look from outside.
-func (o *options) looks(h *holdfast.Holdfast) string {
-	text := ""
+func (o *options) looks(h *holdfast.Holdfast) map[string]string {
+	all := make(map[string]string)
 	for _, path := range append([]string{o.file}, h.File().Sources...) {
-		info, err := os.Stat(path)
-		if err != nil {
-			text += path + " is not there\n"
-			continue
+		if info, err := os.Stat(path); err == nil {
+			all[path] = fmt.Sprint(info.Size(), " ", info.ModTime().UnixNano())
+		} else {
+			all[path] = "it is not there"
 		}
-		text += fmt.Sprintln(path, info.Size(), info.ModTime().UnixNano())
 	}
-	return text
+	return all
 }
 
 // changing makes a command that has another configuration hold.
