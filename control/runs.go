@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -120,11 +121,24 @@ func (r *runs) start(operation, identity, macro string, do func(ctx context.Cont
 	r.group.Go(func() {
 		defer run.cancel()
 		out := &Run{say: func(text string) { r.say(run, text) }}
-		err := do(ctx, out)
+		err := r.survive(operation, func() error { return do(ctx, out) })
 		r.end(run, out, err, ctx.Err())
 	})
 	r.events.publish("run", eventOf(run))
 	return copyOf(run), nil
+}
+
+// survive has a run that goes wrong by a fault of ours end with an error, as a
+// call of an operation does: it reads what hostile servers sent, and the proxy
+// goes on.
+func (r *runs) survive(operation string, do func() error) (err error) {
+	defer func() {
+		if bug := recover(); bug != nil {
+			r.events.Warn(fmt.Sprintf("internal error in %s: %v\n%s", operation, bug, debug.Stack()))
+			err = &flow.Error{Status: 500, Reason: ReasonInternal, Detail: "Internal error.", Next: "Report it, with what was asked for."}
+		}
+	}()
+	return do()
 }
 
 // forget drops the oldest that are over. mu is held.
