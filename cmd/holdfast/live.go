@@ -175,7 +175,7 @@ func variableCommand() *cobra.Command {
 		listing("list", "List the variables of an identity", "variable.list", "identity reveal global", "VARIABLE\tVALUE", printSecret),
 		doing("set NAME VALUE", "Give a variable a value; the project keeps it", "holdfast variable set BASE https://shop.example --global", "variable.set", "identity global", cobra.ExactArgs(2),
 			func(p map[string]any, args []string) { p["name"], p["value"] = args[0], args[1] }),
-		doing("delete NAME", "Take a variable away until serve ends", "holdfast variable delete BASE --global", "variable.delete", "identity global", cobra.ExactArgs(1), name))
+		doing("delete NAME", "Take a variable away; the project keeps that it is gone", "holdfast variable delete BASE --global", "variable.delete", "identity global", cobra.ExactArgs(1), name))
 	return cmd
 }
 
