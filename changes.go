@@ -164,10 +164,11 @@ type Edit struct {
 	Text string
 }
 
-// Change creates, changes or deletes macros and rules and creates variables, all of them or none, as
-// Reload does, and keeps them in the project. They lie over the file: where the
-// file says something else of them later, it counts. Of this machine they use what
-// Put may. The error is a *flow.Error, or what Reload returns.
+// Change creates, changes or deletes macros and rules and creates variables, all
+// of them or none, as Reload does, and keeps them in the project. They lie over the
+// file: where the file says something else of them later, it counts. Of this
+// machine they use what Put may. The error is a *flow.Error, or what Reload
+// returns.
 func (h *Holdfast) Change(edits ...Edit) (*Reloaded, error) {
 	h.changing.Lock()
 	defer h.changing.Unlock()

@@ -130,8 +130,8 @@ type Status struct {
 	Links      map[string]string   `json:"links,omitempty"`
 }
 
-// kept is nil where there is none.
-func (d *Desk) kept() *store.HistoryStats {
+// historyStats is nil where there is no history.
+func (d *Desk) historyStats() *store.HistoryStats {
 	stats, has := d.proxy.History()
 	if !has {
 		return nil
@@ -149,7 +149,7 @@ func statusOperations() []Operation {
 				h := d.proxy
 				st := &Status{Version: 1, Name: "holdfast", Program: d.version, Uptime: h.Uptime().Round(time.Millisecond).Seconds(), Config: h.File().Name,
 					Identity: d.defaultName(), Identities: len(h.Engine().Names()), Rules: len(h.Engine().Rules().Rules()), Listeners: h.Places(),
-					Clients: h.Connections(), States: map[string]int{}, Totals: h.Totals(), History: d.kept(), Reveal: d.reveal}
+					Clients: h.Connections(), States: map[string]int{}, Totals: h.Totals(), History: d.historyStats(), Reveal: d.reveal}
 				for _, s := range h.Engine().Overview() {
 					st.States[s.State]++
 				}
@@ -158,7 +158,7 @@ func statusOperations() []Operation {
 		of(Operation{Name: "metrics.summary", Doc: "Count what has happened so far, as /metrics does for a monitoring system.", Danger: Read,
 			Method: "GET", Path: "/metrics/summary", Tool: "status.metrics", Command: "metrics"},
 			func(_ context.Context, d *Desk, _ *nothing) (*Summary, error) {
-				return &Summary{1, d.proxy.Totals(), d.proxy.Engine().Counts(), d.proxy.Connections(), d.trace.lost(), d.events.Listeners(), d.kept()}, nil
+				return &Summary{1, d.proxy.Totals(), d.proxy.Engine().Counts(), d.proxy.Connections(), d.trace.lost(), d.events.Listeners(), d.historyStats()}, nil
 			}),
 		of(Operation{Name: "identity.list", Doc: "List the identities: who Holdfast can be logged in as.", Danger: Read,
 			Method: "GET", Path: "/identities", Tool: "identities.list", Command: "identity list"}, listIdentities),
