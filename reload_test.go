@@ -313,14 +313,20 @@ func until(t *testing.T, happened func() bool) {
 	}
 }
 
+// newDoorWorld is a proxy with a project in front of a door, and its rules.
+func newDoorWorld(t *testing.T) (w *world, rules string) {
+	d := newDoor(t)
+	w = &world{t: t, origin: &testenv.Server{URL: d.URL}, home: t.TempDir()}
+	w.project = storetest.Project{DSN: filepath.Join(w.home, "project.db")}.Open(t, store.Options{})
+	rules = fmt.Sprintf(doorRules, "0", "secret")
+	w.start(rules)
+	return w, rules
+}
+
 // What was changed by hand lies over the file, and is there after a restart, until
 // the file says something else.
 func TestChangesByHandOutlastARestart(t *testing.T) {
-	d := newDoor(t)
-	w := &world{t: t, origin: &testenv.Server{URL: d.URL}, home: t.TempDir()}
-	w.project = storetest.Project{DSN: filepath.Join(w.home, "project.db")}.Open(t, store.Options{})
-	plain := fmt.Sprintf(doorRules, "0", "secret")
-	w.start(plain)
+	w, plain := newDoorWorld(t)
 	extra := "name: extra\nscope: {pattern: \"127.0.0.1\", target: host}\nactions: [set_header: {name: X-Extra, value: yes, if_absent: add}]\n"
 	change := func(want string, edits ...holdfast.Edit) {
 		t.Helper()
@@ -358,7 +364,7 @@ func TestChangesByHandOutlastARestart(t *testing.T) {
 	if got := rules(); got != "one true file; two true file; extra true project; " {
 		t.Errorf("after the file has changed the rules are %s", got)
 	}
-	put := strings.ReplaceAll(fmt.Sprintf(doorRules, "9", "secret"), "{{ORIGIN}}", d.URL)
+	put := strings.ReplaceAll(fmt.Sprintf(doorRules, "9", "secret"), "{{ORIGIN}}", w.origin.URL)
 	if _, err := w.h.Put(put); err != nil {
 		t.Fatal(err)
 	}
@@ -377,11 +383,7 @@ func TestChangesByHandOutlastARestart(t *testing.T) {
 // A variable that a macro brings lies over the file with it, until the macro is gone
 // or the file has one of that name. What is there is not changed.
 func TestVariablesOfMacrosOutlastARestart(t *testing.T) {
-	d := newDoor(t)
-	w := &world{t: t, origin: &testenv.Server{URL: d.URL}, home: t.TempDir()}
-	w.project = storetest.Project{DSN: filepath.Join(w.home, "project.db")}.Open(t, store.Options{})
-	plain := fmt.Sprintf(doorRules, "0", "secret")
-	w.start(plain)
+	w, plain := newDoorWorld(t)
 	change := func(want string, edits ...holdfast.Edit) {
 		t.Helper()
 		switch _, err := w.h.Change(edits...); {
@@ -394,7 +396,7 @@ func TestVariablesOfMacrosOutlastARestart(t *testing.T) {
 		return fmt.Sprintf("%s %s %s", f.Variables["SAYS"], f.Variables["BRINGS"], f.Identities["alice"].Variables["WORD"])
 	}
 	macro := holdfast.Edit{Kind: "macro", Text: "{name: brought, steps: [{request: \"GET {{BRINGS}}/{{url:WORD}} HTTP/1.1\"}]}"}
-	brings := holdfast.Edit{Kind: "variable", Name: "BRINGS", Text: d.URL}
+	brings := holdfast.Edit{Kind: "variable", Name: "BRINGS", Text: w.origin.URL}
 	word := holdfast.Edit{Kind: "variable", Name: "WORD", Identity: "alice", Text: "a: word # of \"alice\""}
 	change("nothing defines {{BRINGS}}", macro)
 	change("There is a variable \"SAYS\" already", macro, brings, word, holdfast.Edit{Kind: "variable", Name: "SAYS", Text: "1"})
@@ -402,7 +404,7 @@ func TestVariablesOfMacrosOutlastARestart(t *testing.T) {
 	change("would read as a reference", brings, macro, holdfast.Edit{Kind: "variable", Name: "WORD", Identity: "alice", Text: "${file:/etc/passwd}"})
 	change("", brings, word, macro)
 	change("already", word)
-	want := "0 " + d.URL + " " + word.Text
+	want := "0 " + w.origin.URL + " " + word.Text
 	if got := variables(); got != want {
 		t.Errorf("the variables are %s", got)
 	}
